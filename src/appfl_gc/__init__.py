@@ -1,0 +1,25 @@
+"""Federated learning across supercomputers with Globus Compute.
+
+The public function is :func:`run`; everything else is reached through the ``appfl-gc`` command or the
+sub-packages, whose layers are described in ``docs/concepts.md``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from appfl_gc.runner.api import Callback, RunResult, run
+
+__all__ = ["Callback", "RunResult", "__version__", "run"]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public API on first use, so that importing the package stays free of torch (PEP 562)."""
+    if name in {"run", "RunResult", "Callback"}:
+        from appfl_gc.runner import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'appfl_gc' has no attribute {name!r}")

@@ -1,0 +1,72 @@
+"""What a call cost, as the site measured it and as the server derives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appfl_gc.protocol.wire import Json, as_int, as_object, as_seconds
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Durations of one call at the site, in seconds of the site's own monotonic clock.
+
+    Attributes:
+        load: fetching the payload, building or finding dataset and model.
+        train: local steps and validation.
+        encode: making the reply's payload.
+        transfer: moving payloads to and from the store.
+        steps: local optimiser steps that really ran.
+    """
+
+    load: float = 0.0
+    train: float = 0.0
+    encode: float = 0.0
+    transfer: float = 0.0
+    steps: int = 0
+
+    @property
+    def site(self) -> float:
+        """Seconds that the site accounts for."""
+        return self.load + self.train + self.encode + self.transfer
+
+    def to_json(self) -> dict[str, Json]:
+        """The JSON form."""
+        return {
+            "load": self.load,
+            "train": self.train,
+            "encode": self.encode,
+            "transfer": self.transfer,
+            "steps": self.steps,
+        }
+
+    @classmethod
+    def from_json(cls, value: Json) -> Measures:
+        """Parse the JSON form; raises ``WireError``."""
+        fields = as_object(value, "The measures")
+        seconds = [as_seconds(fields.get(name), f"Measure {name}") for name in ("load", "train", "encode", "transfer")]
+        return cls(*seconds, steps=as_int(fields.get("steps"), "Measure steps"))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A call's turn-around at the server split in three, in seconds. No two hosts' clocks are compared.
+
+    Attributes:
+        queue: turn-around minus what the site accounts for: batch queue, control plane, network.
+        compute: loading, training and encoding at the site.
+        transfer: moving payloads.
+    """
+
+    queue: float
+    compute: float
+    transfer: float
+
+    @classmethod
+    def split(cls, turn_around: float, site: Measures) -> Timing:
+        """Split the server's ``turn_around`` (seconds of its monotonic clock) by the site's measures."""
+        return cls(
+            queue=max(0.0, turn_around - site.site),
+            compute=site.load + site.train + site.encode,
+            transfer=site.transfer,
+        )

@@ -1,0 +1,148 @@
+"""Events that a scheduler hears and actions that it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from appfl_gc.protocol.measures import Timing
+from appfl_gc.protocol.wire import Json
+
+
+@dataclass(frozen=True, order=True)
+class UpdateId:
+    """An update: whose, and from which of its dispatches (the call identity's round)."""
+
+    client: str
+    dispatch: int
+
+
+@dataclass(frozen=True)
+class UpdateMeta:
+    """What scheduler and aggregator know of an accepted update.
+
+    Attributes:
+        update: which update.
+        version: version of the global model that the client started from.
+        sample_size: training examples at the client.
+        steps: local steps really done.
+        timing: queue, compute and transfer seconds.
+    """
+
+    update: UpdateId
+    version: int
+    sample_size: int
+    steps: int
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class Started:
+    """The run begins with these clients, in configuration order."""
+
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """An update passed the gate and lies in a slot of the arena."""
+
+    meta: UpdateMeta
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A client's dispatch brought no usable update and will not be tried again by the policy."""
+
+    update: UpdateId
+    why: str
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """The global model has a new version."""
+
+    version: int
+
+
+@dataclass(frozen=True)
+class ClientDown:
+    """A client takes no part until it is up again."""
+
+    client: str
+
+
+@dataclass(frozen=True)
+class ClientUp:
+    """A client takes part again."""
+
+    client: str
+
+
+@dataclass(frozen=True)
+class Timer:
+    """The time asked for by ``WakeAt`` has come."""
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """The run is to end as soon as may be."""
+
+
+Event: TypeAlias = Started | Arrived | Refused | Aggregated | ClientDown | ClientUp | Timer | Stopping
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Send version ``version`` of the global model to ``client`` as its dispatch number ``dispatch``."""
+
+    client: str
+    dispatch: int
+    version: int
+    args: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Fold these updates into the global model; each with its staleness in versions. Order is client order."""
+
+    updates: tuple[tuple[UpdateId, int], ...]
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Leave a client without work for now; ``why`` is for the display."""
+
+    client: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """A client's running dispatch is of no more use."""
+
+    client: str
+    dispatch: int
+
+
+@dataclass(frozen=True)
+class Release:
+    """No dispatch will need this version of the global model any more."""
+
+    version: int
+
+
+@dataclass(frozen=True)
+class WakeAt:
+    """Send ``Timer`` at this second of the run."""
+
+    at: float
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The run is done."""
+
+
+Action: TypeAlias = Dispatch | Aggregate | Hold | Cancel | Release | WakeAt | Finish

@@ -1,0 +1,143 @@
+"""What a run tells its callbacks: the only way that displays and trackers learn of it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from appfl_gc.protocol.errors import ErrorReport
+from appfl_gc.protocol.measures import Timing
+
+
+class ClientState(str, enum.Enum):
+    """What a client is doing, as far as the server knows."""
+
+    CONNECTING = "connecting"
+    READY = "ready"
+    WORKING = "working"
+    RETRYING = "retrying"
+    ARRIVED = "arrived"
+    WAITING = "waiting"
+    SET_ASIDE = "set aside"
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The configuration is accepted; nothing has been sent yet."""
+
+    run_id: str
+    run_dir: Path
+    clients: tuple[str, ...]
+    rounds: int
+    model_bytes: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class ClientChanged:
+    """A client's state changed. ``bytes_down``/``bytes_up`` are payload bytes of the call that ended."""
+
+    client: str
+    state: ClientState
+    round: int = 0
+    detail: str = ""
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+
+@dataclass(frozen=True)
+class ClientTrained:
+    """An update was accepted: the row of ``metrics.jsonl`` for this client and round."""
+
+    client: str
+    round: int
+    steps: int
+    sample_size: int
+    timing: Timing
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RoundStarted:
+    """A round begins, from 1."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class RoundFinished:
+    """The global model has a new version: the row of ``metrics.jsonl`` for this round.
+
+    ``metrics`` are means over clients weighted by sample size, and ``server_val_*`` if the server validates.
+    """
+
+    round: int
+    seconds: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    improved: bool = False
+
+
+@dataclass(frozen=True)
+class ClientFailed:
+    """A call of a client failed. ``final`` says whether the client is set aside or is tried again."""
+
+    client: str
+    round: int
+    error: ErrorReport
+    final: bool
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A line for the log: of the server (client "") or of a client's site. ``level`` as in ``logging``."""
+
+    message: str
+    level: int = 20
+    client: str = ""
+
+
+class Outcome(str, enum.Enum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    PARTIAL = "finished without some clients"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The run is over and everything is saved."""
+
+    outcome: Outcome
+    run_dir: Path
+    model_path: Path | None
+    metrics: Mapping[str, float]
+    seconds: float
+    rounds: int
+    error: ErrorReport | None = None
+
+
+RunEvent: TypeAlias = (
+    RunStarted
+    | ClientChanged
+    | ClientTrained
+    | RoundStarted
+    | RoundFinished
+    | ClientFailed
+    | Logged
+    | RunFinished
+)
+
+
+class Callback(Protocol):
+    """Attach one to ``run(..., callbacks=[...])``. It is called from the run's thread, in order.
+
+    An exception that it raises is logged once and the callback is dropped; the run goes on.
+    """
+
+    def on_event(self, event: RunEvent) -> None:
+        """Hear of one event."""
