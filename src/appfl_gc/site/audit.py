@@ -1,0 +1,69 @@
+"""The site's record of what it was asked to run, and of what it refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from appfl_gc.protocol.identity import CallId
+from appfl_gc.protocol.source import Source
+
+
+@dataclass(frozen=True)
+class RefusedSource:
+    """A source that waits for review."""
+
+    sha256: str
+    kind: str
+    name: str
+    filename: str
+    run: str
+    client: str
+    path: Path
+
+
+def record_decision(audit: Path, source: Source, identity: CallId, allowed: bool) -> None:
+    """Append one line to the audit file. A write of one line with O_APPEND is not torn by other workers."""
+    audit.parent.mkdir(parents=True, exist_ok=True)
+    line = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "decision": "allowed" if allowed else "refused",
+        "kind": source.kind,
+        "name": source.name,
+        "filename": source.filename,
+        "sha256": source.sha256,
+        "run": identity.run,
+        "client": identity.client,
+        "round": identity.round,
+    }
+    descriptor = os.open(audit, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, (json.dumps(line) + "\n").encode())
+    finally:
+        os.close(descriptor)
+
+
+def keep_for_review(directory: Path, source: Source, identity: CallId) -> None:
+    """Keep a refused source, so that the site's owner can read it and decide."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{source.sha256}.py").write_text(source.text or "")
+    about = {
+        "kind": source.kind,
+        "name": source.name,
+        "filename": source.filename,
+        "run": identity.run,
+        "client": identity.client,
+    }
+    (directory / f"{source.sha256}.json").write_text(json.dumps(about))
+
+
+def refused_sources(directory: Path) -> list[RefusedSource]:
+    """The sources that wait for review, by hash."""
+    found = []
+    for about in sorted(directory.glob("*.json")) if directory.is_dir() else []:
+        fields = json.loads(about.read_text())
+        found.append(RefusedSource(sha256=about.stem, path=about.with_suffix(".py"), **fields))
+    return found

@@ -1,0 +1,97 @@
+"""The site's log of one call: a file that the site keeps, and capped lines that travel back."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from pathlib import Path
+
+from appfl_gc.protocol.wire import MAX_LOG_LINE, MAX_LOG_LINES, clean_text
+
+FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+MAX_PRINTED = 64_000
+
+
+def file_name_part(text: str) -> str:
+    """``text`` with what a file name can't hold replaced by ``_``."""
+    return re.sub(r"[^\w.-]", "_", text)[:100] or "_"
+
+
+class _Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for line in record.getMessage().splitlines() or [""]:
+            if len(self.lines) < MAX_LOG_LINES - 1:
+                self.lines.append(clean_text(line, MAX_LOG_LINE - 100))
+            else:
+                self.dropped += 1
+
+
+class SiteLog:
+    """A logger of its own, outside the logging tree, that nothing in user code can reconfigure by accident.
+
+    Args:
+        path: the log file at the site, appended to; None for no file. When it can't be written, a warning
+            among the lines says so and the call goes on.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.logger = logging.Logger("appfl_gc.site", logging.INFO)
+        self._lines = _Lines()
+        self.logger.addHandler(self._lines)
+        self._file: logging.FileHandler | None = None
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = logging.FileHandler(path)
+            except OSError as error:
+                self.logger.warning("The site's log file %s can't be written: %s.", path, error.strerror)
+            else:
+                self._file.setFormatter(FORMAT)
+                self.logger.addHandler(self._file)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines so far, capped in number and length."""
+        dropped = self._lines.dropped
+        more = (f"[{dropped} lines more are in the site's log file]",) if dropped else ()
+        return (*self._lines.lines, *more)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class PrintedText(io.TextIOBase):
+    """What user code prints, as log lines; past ``MAX_PRINTED`` characters a call it is only counted."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._partial = ""
+        self._seen = 0
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Log every whole line of ``text``."""
+        room = max(0, MAX_PRINTED - self._seen)
+        self._seen += len(text)
+        *lines, self._partial = (self._partial + text[:room]).split("\n")
+        for line in lines:
+            self._logger.info("%s", line)
+        return len(text)
+
+    def finish(self) -> None:
+        """Log an unfinished line, and how much was dropped."""
+        if self._partial:
+            self._logger.info("%s", self._partial)
+        if self._seen > MAX_PRINTED:
+            self._logger.warning("%d characters more were printed and dropped.", self._seen - MAX_PRINTED)
