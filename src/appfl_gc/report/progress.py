@@ -1,0 +1,163 @@
+"""What is known of a run so far: the events folded into one record that every display reads."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appfl_gc.protocol.errors import ErrorReport
+from appfl_gc.protocol.measures import Timing
+from appfl_gc.runner.events import (
+    ClientChanged,
+    ClientFailed,
+    ClientState,
+    ClientTrained,
+    Logged,
+    RoundFinished,
+    RoundStarted,
+    RunEvent,
+    RunFinished,
+    RunStarted,
+)
+
+LOG_LINES_KEPT = 50
+ROUNDS_FOR_ESTIMATE = 5
+
+Clock = Callable[[], float]
+
+
+@dataclass
+class ClientProgress:
+    """One client: its state now and the sums over its accepted updates.
+
+    ``since`` is the time of run, in seconds, when it entered ``state``; ``total`` sums the seconds of all
+    accepted updates.
+    """
+
+    name: str
+    state: ClientState = ClientState.CONNECTING
+    since: float = 0.0
+    round: int = 0
+    trained_round: int = 0
+    detail: str = ""
+    steps: int = 0
+    samples: int = 0
+    updates: int = 0
+    failures: int = 0
+    bytes_down: int = 0
+    bytes_up: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    timing: Timing | None = None
+    total: Timing = field(default_factory=lambda: Timing(0.0, 0.0, 0.0))
+    error: ErrorReport | None = None
+
+    @property
+    def mean(self) -> Timing | None:
+        """Mean seconds per accepted update; ``None`` before the first."""
+        if not self.updates:
+            return None
+        total, count = self.total, self.updates
+        return Timing(total.queue / count, total.compute / count, total.transfer / count)
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A log line and the time of run, in seconds, when it came."""
+
+    at: float
+    logged: Logged
+
+
+class RunProgress:
+    """Folds events, in order, into what displays show. Not thread-safe: its owner locks."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        """Count the time of run from now on with ``clock`` (seconds, monotonic)."""
+        self._clock = clock
+        self._zero = clock()
+        self.run_id = ""
+        self.run_dir: Path | None = None
+        self.rounds = 0
+        self.model_bytes = 0
+        self.parameters = 0
+        self.clients: dict[str, ClientProgress] = {}
+        self.round = 0
+        self.round_began = 0.0
+        self.rounds_done = 0
+        self.round_seconds: deque[float] = deque(maxlen=ROUNDS_FOR_ESTIMATE)
+        self.metrics: Mapping[str, float] = {}
+        self.best_round = 0
+        self.log: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
+        self.finished: RunFinished | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Time of run in seconds."""
+        return self._clock() - self._zero
+
+    def client(self, name: str) -> ClientProgress:
+        """The record of a client, made on first mention."""
+        return self.clients.setdefault(name, ClientProgress(name, since=self.elapsed))
+
+    def seconds_left(self) -> float | None:
+        """Estimate from the mean of the last rounds; ``None`` before the first round ends."""
+        if not self.round_seconds or self.finished is not None:
+            return None
+        mean = sum(self.round_seconds) / len(self.round_seconds)
+        in_round = self.elapsed - self.round_began if self.round > self.rounds_done else 0.0
+        return max(0.0, mean * (self.rounds - self.rounds_done) - min(in_round, mean))
+
+    def apply(self, event: RunEvent) -> None:
+        """Take one event in."""
+        match event:
+            case RunStarted():
+                self.run_id, self.run_dir = event.run_id, event.run_dir
+                self.rounds, self.model_bytes, self.parameters = (
+                    event.rounds,
+                    event.model_bytes,
+                    event.parameters,
+                )
+                for name in event.clients:
+                    self.client(name)
+            case ClientChanged():
+                self._changed(event)
+            case ClientTrained():
+                self._trained(event)
+            case RoundStarted():
+                self.round, self.round_began = event.round, self.elapsed
+            case RoundFinished():
+                self.rounds_done, self.metrics = event.round, event.metrics
+                self.round_seconds.append(event.seconds)
+                if event.improved:
+                    self.best_round = event.round
+            case ClientFailed():
+                client = self.client(event.client)
+                client.failures += 1
+                client.error = event.error
+            case Logged():
+                self.log.append(LogLine(self.elapsed, event))
+            case RunFinished():
+                self.finished = event
+
+    def _changed(self, event: ClientChanged) -> None:
+        client = self.client(event.client)
+        if event.state is not client.state:
+            client.since = self.elapsed
+        client.state, client.detail = event.state, event.detail
+        client.round = event.round or client.round
+        client.bytes_down += event.bytes_down
+        client.bytes_up += event.bytes_up
+
+    def _trained(self, event: ClientTrained) -> None:
+        client = self.client(event.client)
+        client.round = client.trained_round = event.round
+        client.steps, client.samples = event.steps, event.sample_size
+        client.metrics, client.timing = event.metrics, event.timing
+        client.updates += 1
+        total, last = client.total, event.timing
+        client.total = Timing(
+            total.queue + last.queue, total.compute + last.compute, total.transfer + last.transfer
+        )

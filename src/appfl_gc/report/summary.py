@@ -1,0 +1,135 @@
+"""The closing summary: how the run ended, where its results are, what each client did, what to do next."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from appfl_gc.report.figures import accuracy_of, bytes_text, loss_of, seconds_text, value_text
+from appfl_gc.report.progress import ClientProgress, Clock, RunProgress
+from appfl_gc.runner.events import ClientState, Outcome, RunEvent, RunFinished
+
+CLIENTS_LISTED = 20
+METRICS_LISTED = 12
+PIPE_WIDTH = 140
+
+_TITLE = {
+    Outcome.FINISHED: ("Finished", "bold green"),
+    Outcome.PARTIAL: ("Finished without some clients", "bold yellow"),
+    Outcome.INTERRUPTED: ("Interrupted", "bold yellow"),
+    Outcome.FAILED: ("Failed", "bold red"),
+}
+
+
+class Summary:
+    """Prints when the run is over. Attach it after the display, which frees the terminal on the same event.
+
+    ``command`` is the command line of this run; it is repeated where going on needs it.
+    """
+
+    def __init__(
+        self, console: Console, *, command: Sequence[str] = (), clock: Clock = time.monotonic
+    ) -> None:
+        """Print to ``console``; one that is not a terminal gets wide lines, so that tables stay whole."""
+        self._console = console
+        self._command = tuple(command)
+        self._progress = RunProgress(clock)
+
+    def on_event(self, event: RunEvent) -> None:
+        """Gather; print on ``RunFinished``."""
+        self._progress.apply(event)
+        if isinstance(event, RunFinished):
+            self._print(event)
+
+    def _print(self, end: RunFinished) -> None:
+        console = self._console
+        width = console.width if console.is_terminal else max(console.width, PIPE_WIDTH)
+        console.print()
+        console.print(self._title(end), soft_wrap=True)
+        for label, text in self._facts(end):
+            console.print(Text.assemble("  ", (f"{label:<8}", "dim"), "  ", text), soft_wrap=True)
+        if self._progress.clients:
+            console.print(self._table(), width=width)
+        for client in self._set_aside():
+            reason = client.error.message if client.error else client.detail
+            console.print(Text.assemble((client.name, "bold"), f" was set aside: {reason}"), soft_wrap=True)
+        for line in self._next_steps(end):
+            console.print(line, soft_wrap=True)
+
+    def _title(self, end: RunFinished) -> Text:
+        word, style = _TITLE[end.outcome]
+        planned = f" of {self._progress.rounds}" if self._progress.rounds else ""
+        rounds = "round" if planned in {"", " of 1"} and end.rounds == 1 else "rounds"
+        return Text.assemble(
+            (word, style), f" after {end.rounds}{planned} {rounds} in {seconds_text(end.seconds)}"
+        )
+
+    def _facts(self, end: RunFinished) -> Iterable[tuple[str, str]]:
+        if end.metrics:
+            shown = list(end.metrics.items())[:METRICS_LISTED]
+            text = ", ".join(f"{name} {value_text(value)}" for name, value in shown)
+            best = self._progress.best_round
+            yield "result", f"{text} (best in round {best})" if best else text
+        if end.model_path is not None:
+            yield "model", str(end.model_path)
+        yield "metrics", str(end.run_dir / "metrics.jsonl")
+        yield "log", str(end.run_dir / "server.log")
+
+    def _set_aside(self) -> list[ClientProgress]:
+        return [client for client in self._progress.clients.values() if client.state is ClientState.SET_ASIDE]
+
+    def _table(self) -> Table:
+        table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False, expand=False)
+        table.add_column("client", no_wrap=True, max_width=32)
+        names = ("updates", "queue", "compute", "transfer", "loss", "accuracy", "down", "up")
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        clients = list(self._progress.clients.values())
+        if len(clients) > CLIENTS_LISTED:
+            clients.sort(key=_first_to_look_at)
+        for client in clients[:CLIENTS_LISTED]:
+            table.add_row(*_row(client))
+        hidden = len(clients) - CLIENTS_LISTED
+        if hidden > 0:
+            table.caption = Text(f"and {hidden} more clients; metrics.jsonl has them all", style="dim")
+            table.caption_justify = "left"
+        return table
+
+    def _next_steps(self, end: RunFinished) -> Iterable[Text]:
+        again = shlex.join(self._command)
+        if end.outcome in {Outcome.INTERRUPTED, Outcome.FAILED} and end.model_path is not None and again:
+            saved = shlex.join(["--init-model", str(end.model_path)])
+            yield Text("Everything computed is saved. To go on from the saved model:")
+            yield Text(f"  {again} {saved}", style="bold")
+        elif end.outcome is Outcome.FAILED:
+            yield Text("The same command starts it again when the cause is gone.")
+
+
+def _first_to_look_at(client: ClientProgress) -> tuple[bool, int, float]:
+    mean = client.mean
+    seconds = mean.queue + mean.compute + mean.transfer if mean else 0.0
+    return (client.state is not ClientState.SET_ASIDE, -client.failures, -seconds)
+
+
+def _row(client: ClientProgress) -> list[Text]:
+    mean = client.mean
+    times = (
+        [seconds_text(value) for value in (mean.queue, mean.compute, mean.transfer)] if mean else ["-"] * 3
+    )
+    cells = [
+        client.name,
+        str(client.updates),
+        *times,
+        value_text(loss_of(client.metrics)),
+        value_text(accuracy_of(client.metrics)),
+        bytes_text(client.bytes_down),
+        bytes_text(client.bytes_up),
+    ]
+    style = "red" if client.state is ClientState.SET_ASIDE else ""
+    return [Text(cell, style=style) for cell in cells]
