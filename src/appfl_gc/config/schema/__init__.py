@@ -1,0 +1,1 @@
+"""The typed schema of both YAML files. Attribute names are the keys of the files."""

@@ -1,0 +1,80 @@
+"""The block ``server_configs``: what the server does."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from appfl_gc.config.schema.block import ANY_VALUE, Block, KwargsBlock, ignored, key, not_yet
+from appfl_gc.config.schema.comm_configs import CommConfigs
+from appfl_gc.config.schema.data_configs import ValDataConfigs
+from appfl_gc.config.schema.train_configs import DEVICE_FORM
+
+
+class ControlConfigs(Block):
+    """The control plane `local`."""
+
+    engine: Literal["ProcessPoolEngine", "GlobusComputeEngine"] = key(
+        "Engine that runs the calls of `local` endpoints.", "ProcessPoolEngine"
+    )
+    slots: int | None = key("Workers on this machine; the lesser of clients and cores if left out.", ge=1)
+    inline_limit_bytes: int = key(
+        "Payloads up to this many encoded bytes travel inside the call, larger ones by a store.",
+        5_000_000,
+        ge=0,
+    )
+
+
+class FaultToleranceConfigs(Block):
+    """What happens when a client fails."""
+
+    retries: int = key("How often a call is tried again after a failure of the infrastructure.", 2, ge=0)
+    quorum: int | float = key(
+        "Updates that a round needs: a number of clients (whole number) or a share of them (0 to 1).",
+        0.5,
+        gt=0,
+    )
+
+
+class ServerConfigs(Block):
+    """What the server does."""
+
+    num_clients: int = key("Number of clients; equal to the length of `clients`.", 0, required=True, ge=1)
+    scheduler: str = key(
+        "Class of the scheduler: a published name, or a class in `scheduler_path`.", "", required=True
+    )
+    scheduler_path: str | None = key("Python file with your own scheduler.")
+    scheduler_kwargs: KwargsBlock = key("Its settings.", {}, validate_default=True)
+    aggregator: str = key(
+        "Class of the aggregator: a published name, or a class in `aggregator_path`.", "", required=True
+    )
+    aggregator_path: str | None = key("Python file with your own aggregator.")
+    aggregator_kwargs: KwargsBlock = key("Its settings.", {}, validate_default=True)
+    num_global_epochs: int = key(
+        "SyncScheduler and QueueScheduler: rounds. AsyncScheduler and CompassScheduler: client updates.",
+        0,
+        required=True,
+        ge=1,
+    )
+    device: str = key("Where the server validates the global model.", "cpu", pattern=DEVICE_FORM)
+    server_validation: bool = ignored(
+        "Stands in published sample files, where nothing reads it.",
+        "The block `val_data_configs` switches validation at the server on.",
+        False,
+        quiet=True,
+    )
+    val_data_configs: ValDataConfigs | None = key(
+        "Test data of the server; the block switches its validation on."
+    )
+    logging_output_dirname: str = key("Directory of the run directories.", "./output")
+    logging_output_filename: str = key("First part of the server log's name.", "result")
+    control_configs: ControlConfigs = key("The control plane `local`.", ControlConfigs())
+    fault_tolerance_configs: FaultToleranceConfigs = key(
+        "What happens when a client fails.", FaultToleranceConfigs()
+    )
+    comm_configs: CommConfigs = key("How models travel, as the server sees it.", CommConfigs())
+    optimize_memory: bool = ignored(
+        "Published switch of memory optimisations.", "Memory is always used sparingly.", True, quiet=True
+    )
+    deepspeed: KwargsBlock | bool | str | None = not_yet(
+        "DeepSpeed settings.", refused=(ANY_VALUE,), why="Training over several nodes is not built yet."
+    )

@@ -1,0 +1,140 @@
+"""The block ``train_configs``: how a client trains."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from appfl_gc.config.schema.block import ANY_VALUE, Block, KwargsBlock, Status, ignored, key, not_yet
+
+PRIVACY = "Differential privacy is not built yet."
+ADMM = "Read by the ADMM trainers, which are not built yet."
+LORA = "Read by FedSBTrainer, which is not built yet."
+DEVICE_FORM = r"^(cpu|mps|auto|xpu(:\d+)?|cuda(:\d+)?(,cuda:\d+)*)$"
+
+
+class DpConfig(Block):
+    """Settings of the ``opacus`` mechanism."""
+
+    noise_multiplier: float = not_yet(
+        "Standard deviation of the noise over the clipping norm.", 1.0, why=PRIVACY
+    )
+    max_grad_norm: float = not_yet("Clipping norm of each sample's gradient.", 1.0, why=PRIVACY)
+
+
+class TrainConfigs(Block):
+    """How a client trains. Keys of its own that a class in ``trainer_path`` reads pass through to it."""
+
+    trainer: str = key(
+        "Class of the trainer: a published name, or a class in `trainer_path`.", "", required=True
+    )
+    trainer_path: str | None = key("Python file with your own trainer, or `site:NAME`.")
+    mode: Literal["epoch", "step", "fit", "partial_fit"] | None = key(
+        "What local work is counted in: `epoch` or `step`. VanillaTrainer requires it."
+        " (`fit` and `partial_fit` belong to SklearnTrainer.)"
+    )
+    num_local_epochs: int | None = key("Passes over the client's data in a round, with `mode: epoch`.", ge=1)
+    num_local_steps: int | None = key("Optimiser steps in a round, with `mode: step`.", ge=1)
+    optim: str | None = key("Optimiser: a name in `torch.optim`. VanillaTrainer requires it.")
+    optim_args: KwargsBlock = key(
+        "Keyword arguments of the optimiser, such as `lr`.", {}, validate_default=True
+    )
+    loss_fn: str | None = key("Loss: a name in `torch.nn`.")
+    loss_fn_path: str | None = key(
+        "Python file with your own loss class, or `site:NAME`. Wins over `loss_fn`."
+    )
+    loss_fn_name: str | None = key("Class in `loss_fn_path`; the last class of the file if left out.")
+    loss_fn_kwargs: KwargsBlock = key("Keyword arguments of the loss.", {}, validate_default=True)
+    metric_path: str | None = key(
+        "Python file with your metric `metric(y_true, y_pred) -> float`, or `site:NAME`."
+    )
+    metric_name: str | None = key("Function in `metric_path`; the last function of the file if left out.")
+    do_validation: bool = key("Validate after local training; needs a validation dataset.", False)
+    do_pre_validation: bool = key("Validate the received model before training.", False)
+    train_batch_size: int = key("Samples in a training batch.", 32, ge=1)
+    val_batch_size: int = key("Samples in a validation batch.", 32, ge=1)
+    train_data_shuffle: bool = key("Shuffle the training data in each epoch.", True)
+    val_data_shuffle: bool = key("Shuffle the validation data.", False)
+    num_workers: int = key("Worker processes of the data loader.", 0, ge=0)
+    train_drop_last: bool = key("Leave out the last batch of an epoch if it is not full.", False)
+    device: str = key(
+        "Where to train: `cpu`, `cuda`, `cuda:0`, `cuda:0,cuda:1` (data parallel), `xpu`, `mps`, or `auto`,"
+        " which takes what the site has.",
+        "cpu",
+        pattern=DEVICE_FORM,
+    )
+    num_threads: int | None = key(
+        "CPU threads of tensor operations. They change the bits of a result, so the number travels with each"
+        " call; the site chooses if left out.",
+        ge=1,
+    )
+    send_gradient: bool = key(
+        "Send `received - trained` of the named parameters instead of their values.", False
+    )
+    optimize_memory: bool = ignored(
+        "Published switch of memory optimisations.", "Memory is always used sparingly.", True, quiet=True
+    )
+    clip_grad: bool = key("Clip each batch's gradient.", False)
+    clip_value: float | None = key("Bound of the gradient's norm, with `clip_grad: True`.", gt=0)
+    clip_norm: float | None = key(
+        "Type of the norm (1, 2, `.inf`), with `clip_grad: True`; 2 if left out.", gt=0
+    )
+    logging_output_dirname: str = key("Directory of the client's log file, at the site.", "./output")
+    logging_output_filename: str = key("First part of the log file's name.", "result")
+    use_dp: bool = not_yet("Switches differential privacy on.", False, refused=(True,), why=PRIVACY)
+    dp_mechanism: Literal["laplace", "gaussian", "opacus"] = not_yet(
+        "Mechanism of `use_dp`.", "laplace", why=PRIVACY
+    )
+    epsilon: float | None = not_yet("Privacy budget of `use_dp`.", why=PRIVACY)
+    dp_config: DpConfig | None = not_yet("Settings of the `opacus` mechanism.", why=PRIVACY)
+    use_secure_agg: bool = not_yet(
+        "Set by the server from `aggregator_kwargs`, not here.",
+        False,
+        refused=(True,),
+        why="Secure aggregation is not built yet.",
+    )
+    secure_agg_client_weights_mode: Literal["equal", "num_examples"] = not_yet(
+        "Weights of masked updates.", "equal", why="Secure aggregation is not built yet."
+    )
+    checkpoint_dirname: str | None = ignored(
+        "Directory of a client's checkpoint.",
+        "Published sites never write one; the run directory has the checkpoints.",
+    )
+    checkpoint_filename: str | None = ignored(
+        "Name of a client's checkpoint.",
+        "Published sites never write one; the run directory has the checkpoints.",
+    )
+    enable_wandb: bool = not_yet(
+        "Set by the program from `wandb_configs`, not here.",
+        False,
+        refused=(True,),
+        why="Weights & Biases tracking is not built yet.",
+    )
+    wandb_logging_id: str | None = ignored("Name of the client at the tracker.", "It is the `client_id`.")
+    mlflow_configs: KwargsBlock | None = not_yet(
+        "Copied by the program from the block `mlflow_configs`.", why="MLflow tracking is not built yet."
+    )
+    mu: float = not_yet("Proximal weight of FedProx.", 0.01, why="FedProx is not built yet.")
+    init_penalty: float = not_yet("Initial penalty of ADMM.", 500.0, why=ADMM)
+    init_proximity: float | None = not_yet("Initial proximity of ADMM.", why=ADMM)
+    residual_balancing: KwargsBlock | None = not_yet("Residual balancing of ADMM.", why=ADMM)
+    pre_validation_interval: int | None = not_yet("Rounds between validations before training.", why=ADMM)
+    bundle_root: str | None = not_yet("Directory of a MONAI bundle.", why="MonaiTrainer is not built yet.")
+    partial_fit_classes: list[int | str] | None = not_yet(
+        "Classes for `partial_fit`.", why="SklearnTrainer is not built yet."
+    )
+    lora_r: int | None = not_yet("Rank of the adapters.", why=LORA)
+    agg_type: str | None = not_yet("Form of FedSB's aggregation.", why=LORA)
+    lr: float | None = not_yet("Learning rate of FedSB.", why=LORA)
+    epochs: int | None = not_yet("Epochs of FedSB.", why=LORA)
+    eg_bs: int | None = not_yet("Batch size of FedSB's gradient estimate.", why=LORA)
+    warmup_ratio: float | None = not_yet("Share of warm-up steps.", why=LORA)
+    num_samples: int | None = not_yet("Samples of FedSB's gradient estimate.", why=LORA)
+    num_splits: int | None = not_yet("Shares into which FedSB splits its data.", why=LORA)
+    client_idx: int | None = not_yet("The client's share.", why=LORA)
+    reconstruction_configs: KwargsBlock | None = not_yet("Settings of FedSB's reconstruction.", why=LORA)
+    deepspeed: KwargsBlock | bool | None = not_yet(
+        "DeepSpeed settings.", refused=(ANY_VALUE,), why="Training over several nodes is not built yet."
+    )
+    logging_id: str | None = key(
+        "Old name of `client_id`.", status=Status.IGNORED, why="Use `client_id`.", quiet=True
+    )
