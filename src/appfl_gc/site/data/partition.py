@@ -244,9 +244,10 @@ def _split_columns(weights: Floats, totals: Ints, least: NDArray[np.bool_]) -> I
     """
     rest = totals - least.sum(axis=0)
     exact = weights / weights.sum(axis=0) * rest
-    counts = np.floor(exact).astype(np.int64)
+    counts: Ints = np.floor(exact).astype(np.int64)
     ranks = np.argsort(np.argsort(counts - exact, axis=0, kind="stable"), axis=0, kind="stable")
-    counts += least + (ranks < rest - counts.sum(axis=0))
+    counts += ranks < rest - counts.sum(axis=0)
+    counts += least
     return counts
 
 
