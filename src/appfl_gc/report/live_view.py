@@ -63,7 +63,7 @@ def _header(run: RunProgress, width: int) -> list[RenderableType]:
         _two_sided(Text(str(run.run_dir or ""), style="dim"), Text(model, style="dim"), width),
         Text(),
         _round_line(run, "" if left is None else f"about {seconds_text(left)} left", width),
-        _metrics_line(run),
+        _metrics_line(run, width),
     ]
 
 
@@ -104,15 +104,24 @@ def done_share(run: RunProgress) -> float:
     return min(1.0, (run.rounds_done + in_round) / run.rounds)
 
 
-def _metrics_line(run: RunProgress) -> Text:
-    if not run.metrics:
+def _metrics_line(run: RunProgress, width: int) -> Text:
+    if not run.rounds_done:
         return Text("No round is done yet.", style="dim")
-    parts = [f"{name} {value_text(value)}" for name, value in run.metrics.items()]
-    best = [f"best in round {run.best_round}"] if run.best_round else []
-    start = f"After round {run.rounds_done}:"
-    line = Text("   ".join([start, *parts, *best]), no_wrap=True, overflow="ellipsis")
-    line.stylize("dim", 0, len(start))
+    best = f" (best: round {run.best_round})" if run.best_round else ""
+    line = Text(f"After round {run.rounds_done}{best}:", style="dim")
+    for name in sorted(run.metrics, key=_metric_rank):
+        part = Text(f"   {name} {value_text(run.metrics[name])}", style="default")
+        if line.cell_len + part.cell_len > width:
+            break
+        line = Text.assemble(line, part)
+    line.truncate(width, overflow="ellipsis")
     return line
+
+
+def _metric_rank(name: str) -> int:
+    """What describes the new model best comes first: the server's validation, then the clients'."""
+    order = ("server_val_", "val_", "train_")
+    return next((rank for rank, start in enumerate(order) if name.startswith(start)), len(order))
 
 
 def _log_line(line: LogLine, width: int) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -134,9 +135,7 @@ class RunProgress:
                 if event.improved:
                     self.best_round = event.round
             case ClientFailed():
-                client = self.client(event.client)
-                client.failures += 1
-                client.error = event.error
+                self._failed(event)
             case Logged():
                 self.log.append(LogLine(self.elapsed, event))
             case RunFinished():
@@ -150,6 +149,13 @@ class RunProgress:
         client.round = event.round or client.round
         client.bytes_down += event.bytes_down
         client.bytes_up += event.bytes_up
+
+    def _failed(self, event: ClientFailed) -> None:
+        client = self.client(event.client)
+        client.failures += 1
+        client.error = event.error
+        level = logging.ERROR if event.final else logging.WARNING
+        self.log.append(LogLine(self.elapsed, Logged(event.error.message, level, event.client)))
 
     def _trained(self, event: ClientTrained) -> None:
         client = self.client(event.client)

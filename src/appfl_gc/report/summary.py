@@ -6,12 +6,19 @@ import shlex
 import time
 from collections.abc import Iterable, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from appfl_gc.report.figures import accuracy_of, bytes_text, loss_of, seconds_text, value_text
+from appfl_gc.report.figures import (
+    accuracy_of,
+    bytes_text,
+    loss_of,
+    seconds_text,
+    short_seconds_text,
+    value_text,
+)
 from appfl_gc.report.progress import ClientProgress, Clock, RunProgress
 from appfl_gc.runner.events import ClientState, Outcome, RunEvent, RunFinished
 
@@ -55,11 +62,14 @@ class Summary:
         for label, text in self._facts(end):
             console.print(Text.assemble("  ", (f"{label:<8}", "dim"), "  ", text), soft_wrap=True)
         if self._progress.clients:
-            console.print(self._table(), width=width)
-        for client in self._set_aside():
+            console.print()
+            console.print(Padding(self._table(), (0, 0, 0, 2)), width=width)
+            console.print(self._table_note(), soft_wrap=True)
+        for client in self._set_aside()[:CLIENTS_LISTED]:
             reason = client.error.message if client.error else client.detail
             console.print(Text.assemble((client.name, "bold"), f" was set aside: {reason}"), soft_wrap=True)
-        for line in self._next_steps(end):
+        steps = list(self._next_steps(end))
+        for line in [Text(), *steps] if steps else []:
             console.print(line, soft_wrap=True)
 
     def _title(self, end: RunFinished) -> Text:
@@ -85,7 +95,7 @@ class Summary:
         return [client for client in self._progress.clients.values() if client.state is ClientState.SET_ASIDE]
 
     def _table(self) -> Table:
-        table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False, expand=False)
+        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
         table.add_column("client", no_wrap=True, max_width=32)
         names = ("updates", "queue", "compute", "transfer", "loss", "accuracy", "down", "up")
         for name in names:
@@ -95,11 +105,12 @@ class Summary:
             clients.sort(key=_first_to_look_at)
         for client in clients[:CLIENTS_LISTED]:
             table.add_row(*_row(client))
-        hidden = len(clients) - CLIENTS_LISTED
-        if hidden > 0:
-            table.caption = Text(f"and {hidden} more clients; metrics.jsonl has them all", style="dim")
-            table.caption_justify = "left"
         return table
+
+    def _table_note(self) -> Text:
+        hidden = len(self._progress.clients) - CLIENTS_LISTED
+        more = f" {hidden} more clients are in metrics.jsonl." if hidden > 0 else ""
+        return Text(f"  queue, compute and transfer are means per update.{more}", style="dim")
 
     def _next_steps(self, end: RunFinished) -> Iterable[Text]:
         again = shlex.join(self._command)
@@ -120,7 +131,9 @@ def _first_to_look_at(client: ClientProgress) -> tuple[bool, int, float]:
 def _row(client: ClientProgress) -> list[Text]:
     mean = client.mean
     times = (
-        [seconds_text(value) for value in (mean.queue, mean.compute, mean.transfer)] if mean else ["-"] * 3
+        [short_seconds_text(value) for value in (mean.queue, mean.compute, mean.transfer)]
+        if mean
+        else ["-"] * 3
     )
     cells = [
         client.name,
