@@ -1,0 +1,61 @@
+"""Random generators and PyTorch settings that a piece of work may use and must leave as they were."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def isolated(seed: int) -> Iterator[None]:
+    """Run the body with Python's, NumPy's and PyTorch's generators seeded; restore everything afterwards.
+
+    Restored are the generators' states (CUDA's where CUDA was in use already), the number of threads, the
+    default dtype, whether gradients are recorded, and the switches of cuDNN and of deterministic algorithms.
+
+    Args:
+        seed: at least 0 and below 2**63; NumPy takes it modulo 2**32.
+    """
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    threads, dtype, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
+    cudnn = (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic)
+    algorithms = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(grad)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = cudnn
+        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+
+
+@contextmanager
+def deterministic_kernels() -> Iterator[None]:
+    """Run the body with CUDA kernels that give the same bits each time; the CPU's do so anyway.
+
+    An operation that has no such kernel warns instead of failing. cuBLAS needs
+    ``CUBLAS_WORKSPACE_CONFIG=:4096:8`` in the environment before its first use, which the worker's start sets.
+    Used inside ``isolated``, which restores the switches.
+    """
+    if torch.cuda.is_available():
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    yield

@@ -1,0 +1,73 @@
+"""One training task, from the received model to the update: what the site's trainer role calls."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
+from appfl_gc.site.trainer.base import silent_logger
+from appfl_gc.site.trainer.random_state import deterministic_kernels, isolated
+from appfl_gc.site.trainer.task import TrainOutcome, TrainTask
+from appfl_gc.site.trainer.user_class import make_trainer, read_update, train_with
+from appfl_gc.site.trainer.vanilla import VanillaTrainer
+from appfl_gc.site.user_errors import user_errors
+
+__all__ = ["TrainOutcome", "TrainTask", "run_trainer"]
+
+_BUILT = {"VanillaTrainer": VanillaTrainer}
+_NOT_YET = (
+    "FedProxTrainer",
+    "IIADMMTrainer",
+    "ICEADMMTrainer",
+    "MonaiTrainer",
+    "LightningTrainer",
+    "SklearnTrainer",
+    "FedSBTrainer",
+    "LLMDummyTrainer",
+    "DIMATTrainer",
+)
+
+
+def run_trainer(task: TrainTask) -> TrainOutcome:
+    """Load the received model, train it with seeded randomness, and return the update.
+
+    The same task gives the same bits on the same type of machine with the same number of threads. The random
+    generators and PyTorch's settings are afterwards as they were.
+
+    Raises:
+        UserCodeError: the configuration can't be carried out, the received model does not fit, or user code failed.
+        NotSupportedError: the trainer is not built yet.
+    """
+    trainer_class = _trainer_class(task.trainer)
+    logger = silent_logger() if task.logger is None else task.logger
+    with (
+        isolated(task.seed),
+        deterministic_kernels(),
+        user_errors(f"{trainer_class.__name__} failed in round {task.round}"),
+    ):
+        trainer = make_trainer(trainer_class, task, logger)
+        trainer.load_parameters(task.received)
+        steps = train_with(trainer, task)
+        update = read_update(trainer, task)
+    return TrainOutcome(
+        update.state, update.deltas, steps, len(task.train_dataset), update.metrics, update.rows
+    )
+
+
+def _trainer_class(trainer: str | type[Any]) -> type[Any]:
+    if isinstance(trainer, type):
+        return trainer
+    if trainer in _BUILT:
+        return _BUILT[trainer]
+    if trainer in _NOT_YET:
+        raise NotSupportedError(
+            f"trainer: {trainer} is not supported yet.", f"Supported: {', '.join(_BUILT)}."
+        )
+    near = difflib.get_close_matches(trainer, [*_BUILT, *_NOT_YET], 1)
+    raise UserCodeError(
+        f"trainer: there is no trainer {trainer!r}.",
+        f"Did you mean {near[0]}?"
+        if near
+        else "Name VanillaTrainer, or a class in the file of trainer_path.",
+    )

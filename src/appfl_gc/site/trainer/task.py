@@ -1,0 +1,67 @@
+"""What a training task is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from appfl_gc.site.trainer.base import LossFn, Metric, TrainRow
+
+
+@dataclass
+class TrainTask:
+    """One client's work in one round.
+
+    Attributes:
+        model: built model whose tensors may be overwritten; it is trained in place.
+        train_dataset: a torch Dataset; ``val_dataset`` another, or None.
+        train_configs: the client's effective ``train_configs``, not changed.
+        received: the global model, every tensor of the model's ``state_dict`` by name; not changed, and needed
+            until ``run_trainer`` has returned.
+        loss_fn: ``loss(output, target)``, or None where the trainer brings its own.
+        metric: ``metric(y_true, y_pred)``, or None.
+        trainer: a trainer's name, or the class from the user's ``trainer_path``.
+        seed: what all randomness of the task derives from.
+        round: the round's number.
+        args: what the scheduler asks for: ``local_steps``, ``learning_rate``.
+        logger: gets one line per epoch (per task in step mode).
+    """
+
+    model: nn.Module
+    train_dataset: Any
+    val_dataset: Any
+    train_configs: Mapping[str, Any]
+    received: Mapping[str, torch.Tensor]
+    loss_fn: LossFn | None = None
+    metric: Metric | None = None
+    trainer: str | type[Any] = "VanillaTrainer"
+    seed: int = 0
+    round: int = 0
+    args: Mapping[str, Any] = field(default_factory=dict)
+    logger: Any = None
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """One task's update.
+
+    Attributes:
+        state: the update's tensors on the CPU, in the model's order. Values may share memory with the task's
+            model: encode them before the model is used again.
+        deltas: names of the tensors that are received minus new (``send_gradient: True``).
+        steps: optimiser steps really run.
+        sample_size: training samples of the client.
+        metrics: see ``TrainResult``; for a user's trainer also the numbers of its metadata.
+        rows: see ``TrainResult``.
+    """
+
+    state: dict[str, torch.Tensor]
+    deltas: tuple[str, ...]
+    steps: int
+    sample_size: int
+    metrics: dict[str, float]
+    rows: tuple[TrainRow, ...] = ()

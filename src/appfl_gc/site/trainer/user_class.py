@@ -1,0 +1,159 @@
+"""Runs any class that has ``train``, ``get_parameters`` and ``load_parameters`` as a trainer."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.site.trainer.base import BaseTrainer, TrainResult, TrainRow, as_config, delta_names
+from appfl_gc.site.trainer.task import TrainTask
+
+_METHODS = ("load_parameters", "train", "get_parameters")
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a trainer's ``get_parameters`` gave, in the form of ``TrainOutcome``."""
+
+    state: dict[str, torch.Tensor]
+    deltas: tuple[str, ...]
+    metrics: dict[str, float]
+    rows: tuple[TrainRow, ...]
+
+
+def make_trainer(trainer_class: type[Any], task: TrainTask, logger: Any) -> Any:
+    """An instance of a trainer class, made with the published keyword arguments that its constructor takes.
+
+    Raises:
+        UserCodeError: the constructor needs another argument, or a method is missing.
+    """
+    missing = [name for name in _METHODS if not callable(getattr(trainer_class, name, None))]
+    if missing:
+        raise UserCodeError(
+            f"The trainer {trainer_class.__name__} has no method {', '.join(missing)}.",
+            "Derive it from BaseTrainer, which has load_parameters and get_parameters, and define train.",
+        )
+    given = {
+        "model": task.model,
+        "loss_fn": task.loss_fn,
+        "metric": task.metric,
+        "train_dataset": task.train_dataset,
+        "val_dataset": task.val_dataset,
+        "train_configs": as_config(task.train_configs),
+        "logger": logger,
+    }
+    accepted = _accepted(trainer_class, given)
+    required = [
+        parameter.name
+        for parameter in inspect.signature(trainer_class).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
+        and parameter.name not in accepted
+    ]
+    if required:
+        raise UserCodeError(
+            f"The constructor of the trainer {trainer_class.__name__} needs {', '.join(required)}.",
+            f"It can be given {', '.join(given)}.",
+        )
+    trainer = trainer_class(**accepted)
+    if isinstance(trainer, BaseTrainer):
+        trainer.seed = task.seed
+    return trainer
+
+
+def train_with(trainer: Any, task: TrainTask) -> int:
+    """Run ``trainer.train`` with the round and what the scheduler asks for, as far as it takes them.
+
+    Returns:
+        The optimiser steps: the trainer's attribute ``steps`` or ``result.steps``; without these, those that the
+        configuration asks for.
+    """
+    asked = {"round": task.round, **task.args}
+    trainer.train(**_accepted(trainer.train, asked))
+    result = _result(trainer)
+    done = getattr(trainer, "steps", None) if result is None else result.steps
+    if isinstance(done, int) and not isinstance(done, bool) and done >= 0:
+        return done
+    return _configured_steps(task)
+
+
+def read_update(trainer: Any, task: TrainTask) -> Update:
+    """The update of a trained ``trainer``.
+
+    Raises:
+        UserCodeError: ``get_parameters`` returned something else than tensors by name, with or without metadata.
+    """
+    returned = trainer.get_parameters()
+    metadata: Mapping[str, Any] = {}
+    if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping):
+        returned, metadata = returned
+    name = type(trainer).__name__
+    if not isinstance(returned, Mapping) or not returned:
+        shape = "an empty dict" if isinstance(returned, Mapping) else type(returned).__name__
+        raise UserCodeError(
+            f"get_parameters() of the trainer {name} returned {shape}; expected a dict of tensors by name.",
+            "Return self.model.state_dict(), or (self.model.state_dict(), metadata).",
+        )
+    state = {str(key): _tensor(key, value, name) for key, value in returned.items()}
+    order = task.model.state_dict().keys()
+    if state.keys() == order:
+        state = {key: state[key] for key in order}
+    deltas: tuple[str, ...] = ()
+    if task.train_configs.get("send_gradient"):
+        deltas = tuple(key for key in delta_names(task.model) if key in state)
+    result = _result(trainer)
+    metrics = {} if result is None else dict(result.metrics)
+    metrics.update(_numbers(metadata))
+    return Update(state, deltas, metrics, () if result is None else result.rows)
+
+
+def _result(trainer: Any) -> TrainResult | None:
+    result = getattr(trainer, "result", None)
+    return result if isinstance(result, TrainResult) else None
+
+
+def _accepted(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return dict(given)
+    return {name: value for name, value in given.items() if name in parameters}
+
+
+def _configured_steps(task: TrainTask) -> int:
+    configs = as_config(task.train_configs)
+    local_steps = task.args.get("local_steps", configs.get("num_local_steps"))
+    if isinstance(local_steps, int) and ("local_steps" in task.args or configs.get("mode") != "epoch"):
+        return local_steps
+    epochs, batch = configs.get("num_local_epochs"), configs.get("train_batch_size", 32)
+    if isinstance(epochs, int) and isinstance(batch, int) and batch > 0:
+        return epochs * math.ceil(len(task.train_dataset) / batch)
+    return 0
+
+
+def _tensor(name: object, value: object, trainer: str) -> torch.Tensor:
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    raise UserCodeError(
+        f"get_parameters() of the trainer {trainer} has {type(value).__name__} under {name!r}; expected a tensor.",
+        "Numbers for the log belong in a second dict: return (tensors, metadata).",
+    )
+
+
+def _numbers(metadata: Mapping[str, Any]) -> dict[str, float]:
+    """The entries of ``metadata`` that are single numbers."""
+    numbers: dict[str, float] = {}
+    for name, value in metadata.items():
+        if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+            value = value.item() if np.prod(value.shape) == 1 else None
+        if isinstance(value, int | float):
+            numbers[str(name)] = float(value)
+    return numbers
