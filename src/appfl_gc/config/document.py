@@ -16,7 +16,7 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 """Keys and list positions from the root of a document to a value."""
 
 MAX_BYTES = 20_000_000
-MAX_VALUES = 1_000_000
+MAX_VALUES = 500_000
 MAX_DEPTH = 60
 COMMAND_LINE = "command line"
 
@@ -94,7 +94,9 @@ def read_document(path: str | Path) -> Document:
     text = _read_text(name, Path(path))
     node = _compose(name, text)
     if node is None or not text.strip():
-        raise _error(name, None, "The file is empty.", "It must have keys such as `clients:` or `server_configs:`.")
+        raise _error(
+            name, None, "The file is empty.", "It must have keys such as `clients:` or `server_configs:`."
+        )
     builder = _Builder(name)
     builder.measure(node)
     tree = builder.value(node, ())
@@ -160,7 +162,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.[\d_]*([eE][-+]?\d+)?|\.\d[\d_]*([eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.(inf|Inf|INF))$|^\.(nan|NaN|NAN)$"),
+    re.compile(
+        r"^[-+]?(\d[\d_]*\.[\d_]*([eE][-+]?\d+)?|\.\d[\d_]*([eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.(inf|Inf|INF))$|^\.(nan|NaN|NAN)$"
+    ),
     list("-+0123456789."),
 )
 
@@ -202,7 +206,9 @@ class _Builder:
         """Values that ``node`` stands for once aliases are written out; refuses loops and explosions."""
         line = node.start_mark.line + 1
         if id(node) in self._open:
-            raise _error(self.name, line, "The alias stands inside the block that it names.", "Write the block out.")
+            raise _error(
+                self.name, line, "The alias stands inside the block that it names.", "Write the block out."
+            )
         if depth > MAX_DEPTH:
             raise _error(self.name, line, f"The file nests deeper than {MAX_DEPTH} levels.")
         if id(node) not in self._sizes:
@@ -237,7 +243,9 @@ class _Builder:
                 continue
             if key in first_line:
                 self._problem(
-                    key_node, (*path, key), f"The key is given twice; it stands in line {first_line[key]} already."
+                    key_node,
+                    (*path, key),
+                    f"The key is given twice; it stands in line {first_line[key]} already.",
                 )
                 continue
             first_line[key] = key_node.start_mark.line + 1
@@ -267,7 +275,9 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode):
             if node.tag == "tag:yaml.org,2002:str":
                 return str(node.value)
-            self._problem(node, path, f"The key {node.value} is not text.", f'Put it in quotes: "{node.value}".')
+            self._problem(
+                node, path, f"The key {node.value} is not text.", f'Put it in quotes: "{node.value}".'
+            )
         else:
             self._problem(node, path, "A key must be text.")
         return None
@@ -279,7 +289,9 @@ class _Builder:
             value = ...
         if value is None or isinstance(value, bool | int | float | str):
             return value
-        self._problem(node, path, f"A value with the tag {node.tag} is not supported; use text, numbers and blocks.")
+        self._problem(
+            node, path, f"A value with the tag {node.tag} is not supported; use text, numbers and blocks."
+        )
         return None
 
     def _note(self, path: KeyPath, node: yaml.Node) -> None:

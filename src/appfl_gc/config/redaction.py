@@ -1,0 +1,58 @@
+"""Keeps secrets out of logs, run directories and messages."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+REDACTED = "(redacted)"
+ALWAYS = frozenset(
+    {"secret", "secrets", "password", "passwd", "passphrase", "credential", "credentials", "apikey"}
+)
+PAIRS = frozenset({("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("auth", "key")})
+USER_IN_URL = re.compile(r"(://)[^/@\s]+@")
+WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
+
+
+def is_secret(name: str, value: Any, *, inside_credentials: bool = False) -> bool:
+    """Whether the value of the key ``name`` must not be shown.
+
+    ``token`` counts for text only: ``max_token: 512`` is no secret. ``..._file``, ``..._path`` and ``..._name``
+    name a place, not a secret.
+    """
+    words = [word.lower() for word in WORD.findall(name)]
+    if isinstance(value, bool) or value is None or (words and words[-1] in {"file", "path", "name", "dir"}):
+        return False
+    if ALWAYS & set(words) or PAIRS & set(zip(words, words[1:], strict=False)):
+        return True
+    if isinstance(value, str) and {"token", "tokens"} & set(words):
+        return True
+    return inside_credentials and "key" in words
+
+
+def redact(value: Any, name: str = "", *, inside_credentials: bool = False) -> Any:
+    """A copy of ``value`` as plain dictionaries and lists in which secrets are replaced.
+
+    Addresses lose the user and password before ``@``.
+    """
+    if is_secret(name, value, inside_credentials=inside_credentials):
+        return REDACTED
+    inside = inside_credentials or "cred" in name.lower()
+    if isinstance(value, dict):
+        return {key: redact(item, str(key), inside_credentials=inside) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(item, "", inside_credentials=inside) for item in value]
+    if isinstance(value, str):
+        return USER_IN_URL.sub(rf"\1{REDACTED}@", value)
+    return value
+
+
+def shown(name: str, value: Any, limit: int = 80) -> str:
+    """``value`` as YAML would show it in a message: short, without secrets."""
+    safe = redact(value, name)
+    if isinstance(safe, dict):
+        return "a block of keys"
+    if isinstance(safe, list):
+        return "a list"
+    text = repr(safe)
+    return text if len(text) <= limit else f"{text[:limit]}..."

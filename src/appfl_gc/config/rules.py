@@ -1,0 +1,144 @@
+"""Rules that join several keys of one client or of the server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+
+from appfl_gc.config.document import KeyPath
+from appfl_gc.config.federation import LOCAL
+from appfl_gc.config.findings import did_you_mean, nearest
+from appfl_gc.config.names import AGGREGATORS, SCHEDULERS, TORCH_LOSSES, TORCH_OPTIMISERS, TRAINERS
+from appfl_gc.config.schema.aggregator_kwargs import AGGREGATOR_KWARGS
+from appfl_gc.config.schema.block import Block
+from appfl_gc.config.schema.client import Client
+from appfl_gc.config.schema.scheduler_kwargs import SCHEDULER_KWARGS
+from appfl_gc.config.schema.server_configs import ServerConfigs
+from appfl_gc.config.schema.train_configs import TrainConfigs
+from appfl_gc.config.typing_check import TypedCheck
+
+
+def check_client(client: Client, check: TypedCheck) -> None:
+    """Report what the keys of one client say against each other."""
+    train = client.train_configs
+    if not train.trainer_path:
+        _check_builtin("trainer", train.trainer, ("train_configs", "trainer"), TRAINERS, check)
+        if train.trainer in {"", "VanillaTrainer"}:
+            _check_vanilla(client, check)
+    _check_torch_names(train, check)
+    _check_endpoint(client.endpoint_id, check)
+    if client.client_id is not None and (not client.client_id.isprintable() or len(client.client_id) > 200):
+        check.error(("client_id",), "Expected printable text of at most 200 characters.")
+    if client.comm_configs.s3_configs.enable_s3 and client.comm_configs.proxystore_configs.enable_proxystore:
+        check.error(("comm_configs",), "Both `s3_configs` and `proxystore_configs` are switched on.", "Keep one store.")
+
+
+def _check_vanilla(client: Client, check: TypedCheck) -> None:
+    train = client.train_configs
+    at = "train_configs"
+    if train.mode is None:
+        check.error((at, "mode"), "VanillaTrainer needs `mode`.", "Give `epoch` or `step`.")
+    elif train.mode in {"fit", "partial_fit"}:
+        check.error((at, "mode"), f"VanillaTrainer has no mode `{train.mode}`.", "Give `epoch` or `step`.")
+    else:
+        needed = "num_local_epochs" if train.mode == "epoch" else "num_local_steps"
+        if getattr(train, needed) is None:
+            check.error((at, needed), f"`mode: {train.mode}` needs `{needed}`.", "Give a whole number of at least 1.")
+    if train.optim is None:
+        check.error((at, "optim"), "VanillaTrainer needs `optim`.", "Give a name in torch.optim, such as `Adam`.")
+    if train.loss_fn is None and train.loss_fn_path is None:
+        check.error(
+            (at, "loss_fn"), "VanillaTrainer needs a loss.", "Give `loss_fn_path`, or `loss_fn` with a name in torch.nn."
+        )
+    if train.loss_fn is not None and train.loss_fn_path is not None:
+        check.warning((at, "loss_fn"), "`loss_fn` has no effect beside `loss_fn_path`.", "Keep one.")
+    if train.clip_grad and train.clip_value is None:
+        check.error((at, "clip_value"), "`clip_grad: True` needs `clip_value`.", "Give the bound of the gradient's norm.")
+    if client.model_configs.model_path is None:
+        check.error(("model_configs", "model_path"), "VanillaTrainer needs `model_path`.", "Give the file of the model.")
+
+
+def _check_torch_names(train: TrainConfigs, check: TypedCheck) -> None:
+    names = [("optim", train.optim, TORCH_OPTIMISERS, "torch.optim")]
+    if train.loss_fn_path is None:
+        names.append(("loss_fn", train.loss_fn, TORCH_LOSSES, "torch.nn"))
+    if train.trainer_path:
+        return
+    for key, value, known, module in names:
+        if value is None or value in known:
+            continue
+        if nearest(value, known):
+            check.error(("train_configs", key), f"{module} has no `{value}`.", did_you_mean(value, known))
+        else:
+            check.warning(
+                ("train_configs", key), f"`{value}` is not a name in {module} that this version knows.",
+                f"It knows {', '.join(known)}.",
+            )  # fmt: skip
+
+
+def _check_endpoint(endpoint: str, check: TypedCheck) -> None:
+    if endpoint in {"", LOCAL}:
+        return
+    try:
+        uuid.UUID(endpoint)
+    except ValueError:
+        check.error(
+            ("endpoint_id",),
+            f"Expected the UUID of a Globus Compute endpoint or `{LOCAL}`, found {endpoint!r}.",
+            did_you_mean(endpoint, [LOCAL]) or "A UUID looks like 4f53131b-e59d-465f-9153-efe9b02d9f3e.",
+        )
+
+
+def check_server(server: ServerConfigs, check: TypedCheck, *, send_gradient: bool) -> None:
+    """Report what the keys of the server say against each other."""
+    for what, names, path in (
+        ("scheduler", SCHEDULERS, server.scheduler_path),
+        ("aggregator", AGGREGATORS, server.aggregator_path),
+    ):
+        if not path:
+            _check_builtin(what, getattr(server, what), (what,), names, check)
+    quorum = server.fault_tolerance_configs.quorum
+    place: KeyPath = ("fault_tolerance_configs", "quorum")
+    if isinstance(quorum, float) and quorum > 1:
+        check.error(place, f"Expected a share of at most 1 or a whole number, found {quorum}.")
+    elif isinstance(quorum, int) and quorum > max(server.num_clients, 1):
+        check.error(place, f"The quorum of {quorum} is more than the {server.num_clients} clients.")
+    given = server.aggregator_kwargs.get("gradient_based")
+    if isinstance(given, bool) and given is not send_gradient:
+        check.warning(
+            ("aggregator_kwargs", "gradient_based"),
+            f"`gradient_based: {given}` has no effect: `send_gradient` is {send_gradient}.",
+            "Set `train_configs.send_gradient`.",
+        )
+    if server.server_validation and server.val_data_configs is None:
+        check.note(
+            ("server_validation",), "`server_validation` switches nothing on.",
+            "The block `val_data_configs` switches validation at the server on.",
+        )  # fmt: skip
+
+
+def builtin_kwargs(server: ServerConfigs, check: TypedCheck) -> ServerConfigs:
+    """The server's settings with the kwargs of built-in classes checked, defaults filled in, ignored keys gone."""
+    changes: dict[str, object] = {}
+    tables: tuple[tuple[str, Mapping[str, type[Block]], str | None], ...] = (
+        ("scheduler", SCHEDULER_KWARGS, server.scheduler_path),
+        ("aggregator", AGGREGATOR_KWARGS, server.aggregator_path),
+    )
+    for what, schemas, path in tables:
+        schema = schemas.get(getattr(server, what))
+        if schema is None or path:
+            continue
+        typed = check.typed(schema, (f"{what}_kwargs",))
+        changes[f"{what}_kwargs"] = typed.working()
+    return ServerConfigs.model_validate({**server.plain(), **changes}) if changes else server
+
+
+def _check_builtin(what: str, name: str, path: KeyPath, names: Mapping[str, bool], check: TypedCheck) -> None:
+    if not name:
+        return
+    if name not in names:
+        hint = did_you_mean(name, names) or f"Give `{what}_path` for a class of your own."
+        check.error(path, f"There is no {what} `{name}`.", hint)
+    elif not names[name]:
+        works = ", ".join(known for known, built in names.items() if built)
+        check.error(path, f"The {what} `{name}` is not supported yet.", f"Supported: {works}, or `{what}_path`.")
