@@ -62,7 +62,7 @@ def value_text(value: float | None) -> str:
     if value == 0:
         return "0"
     if 1e-3 <= abs(value) < 1e5:
-        return f"{value:.{min(4, max(0, 3 - math.floor(math.log10(abs(value)))))}f}"
+        return f"{value:.{min(6, max(0, 3 - math.floor(math.log10(abs(value)))))}f}"
     return f"{value:.2e}"
 
 

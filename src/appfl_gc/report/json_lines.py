@@ -57,7 +57,7 @@ class JsonLines:
 
     def _write(self, event: str, fields: Mapping[str, Json]) -> None:
         line = {"event": event, "at": round(self._progress.elapsed, 3), **fields}
-        self._stream.write(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n")
+        self._stream.write(json.dumps(line, allow_nan=False) + "\n")
         self._stream.flush()
 
 

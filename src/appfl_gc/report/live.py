@@ -61,6 +61,7 @@ class LiveDisplay:
                 get_renderable=self._paint,
                 refresh_per_second=REPAINTS_PER_SECOND,
                 transient=True,
+                vertical_overflow="crop",
             )
             self._live.start()
 

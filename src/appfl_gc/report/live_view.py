@@ -106,7 +106,7 @@ def done_share(run: RunProgress) -> float:
 
 def _metrics_line(run: RunProgress, width: int) -> Text:
     if not run.rounds_done:
-        return Text("No round is done yet.", style="dim")
+        return Text("No round is done yet.", style="dim", no_wrap=True, overflow="ellipsis")
     best = f" (best: round {run.best_round})" if run.best_round else ""
     line = Text(f"After round {run.rounds_done}{best}:", style="dim")
     for name in sorted(run.metrics, key=_metric_rank):

@@ -43,7 +43,9 @@ class Summary:
     def __init__(
         self, console: Console, *, command: Sequence[str] = (), clock: Clock = time.monotonic
     ) -> None:
-        """Print to ``console``; one that is not a terminal gets wide lines, so that tables stay whole."""
+        """Print to ``console``; one that is not a terminal is widened, so that tables stay whole."""
+        if not console.is_terminal:
+            console.width = max(console.width, PIPE_WIDTH)
         self._console = console
         self._command = tuple(command)
         self._progress = RunProgress(clock)
@@ -56,14 +58,13 @@ class Summary:
 
     def _print(self, end: RunFinished) -> None:
         console = self._console
-        width = console.width if console.is_terminal else max(console.width, PIPE_WIDTH)
         console.print()
         console.print(self._title(end), soft_wrap=True)
         for label, text in self._facts(end):
             console.print(Text.assemble("  ", (f"{label:<8}", "dim"), "  ", text), soft_wrap=True)
         if self._progress.clients:
             console.print()
-            console.print(Padding(self._table(), (0, 0, 0, 2)), width=width)
+            console.print(Padding(self._table(), (0, 0, 0, 2)))
             console.print(self._table_note(), soft_wrap=True)
         for client in self._set_aside()[:CLIENTS_LISTED]:
             reason = client.error.message if client.error else client.detail
