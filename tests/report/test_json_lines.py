@@ -65,13 +65,13 @@ def test_a_line_break_in_a_text_does_not_break_the_line() -> None:
     assert objects_of(event)[0]["client"] == "a\nb\u2028"
 
 
-def test_a_run_that_does_not_start_says_why() -> None:
+def test_a_run_that_does_not_finish_says_why() -> None:
     stream = io.StringIO()
-    JsonLines(stream, exit_code=lambda end: 0, clock=Clock()).not_started(
+    JsonLines(stream, exit_code=lambda end: 0, clock=Clock()).ended_by(
         2, [{"message": "wrong key", "line": 3}]
     )
     assert json.loads(stream.getvalue()) == {
-        "event": "run_not_started", "at": 0.0, "exit_code": 2,
+        "event": "error", "at": 0.0, "exit_code": 2,
         "errors": [{"message": "wrong key", "line": 3}],
     }  # fmt: skip
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import click
 
@@ -20,13 +20,19 @@ from appfl_gc.cli.failure import tell_diagnostics, tell_report
 from appfl_gc.cli.login_node import login_node_warning
 from appfl_gc.cli.program import Program
 from appfl_gc.cli.stdout_owner import owned_stdout
+from appfl_gc.protocol.errors import AppflGcError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from appfl_gc.config import Federation
+    from appfl_gc.protocol.wire import Json
     from appfl_gc.report.json_lines import JsonLines
-    from appfl_gc.runner.events import Callback, RunFinished
+    from appfl_gc.report.live import LiveDisplay
+    from appfl_gc.report.plain import PlainDisplay
+    from appfl_gc.runner.events import RunFinished
+
+    Display: TypeAlias = LiveDisplay | PlainDisplay | JsonLines
 
 DEFAULT_SERVER_CONFIG = Path("./resources/config_gc/mnist/server_fedavg.yaml")
 DEFAULT_CLIENT_CONFIG = Path("./resources/config_gc/mnist/clients.yaml")
@@ -162,17 +168,27 @@ def run_command(ctx: click.Context, /, **parsed: object) -> None:
     ctx.exit(_run_as_json(options) if options.output_format == "json" else _run_as_text(options))
 
 
+def main(server_config: Path, client_config: Path) -> NoReturn:
+    """The same command as a script's whole program, with these two files as defaults."""
+    run_command.main(default_map={"server_config": server_config, "client_config": client_config})
+    sys.exit(ExitCode.FINISHED)
+
+
 def _run_as_text(options: RunOptions) -> int:
     from rich.console import Console
 
-    from appfl_gc.report.summary import Summary
+    from appfl_gc.report.live import LiveDisplay
+    from appfl_gc.report.plain import PlainDisplay
 
     federation = _load(options)
     if federation is None:
         return ExitCode.CONFIGURATION
     console = Console(markup=False, emoji=False, highlight=False)
-    with _display(options, console) as display:
-        return _train(options, federation, [display, Summary(console, command=_command_line(options))])
+    if console.is_terminal and not console.is_dumb_terminal and not options.plain and not options.quiet:
+        tell_diagnostics(federation.warnings)  # plain lines have them among the run's own log lines
+        return _train(options, federation, [LiveDisplay(console)], console)
+    plain = PlainDisplay(sys.stdout, level=_level(options), quiet=options.quiet)
+    return _train(options, federation, [plain], console)
 
 
 def _run_as_json(options: RunOptions) -> int:
@@ -180,7 +196,6 @@ def _run_as_json(options: RunOptions) -> int:
 
     from appfl_gc.report.json_lines import JsonLines
     from appfl_gc.report.plain import PlainDisplay
-    from appfl_gc.report.summary import Summary
 
     with owned_stdout() as stdout:
         lines = JsonLines(stdout, exit_code=_exit_code_of, debug=options.debug)
@@ -190,10 +205,9 @@ def _run_as_json(options: RunOptions) -> int:
                 return ExitCode.CONFIGURATION
             plain = PlainDisplay(sys.stderr, level=_level(options), quiet=options.quiet)
             console = Console(file=sys.stderr, markup=False, emoji=False, highlight=False)
-            summary = Summary(console, command=_command_line(options))
-            return _train(options, federation, [lines, plain, summary])
+            return _train(options, federation, [lines, plain], console)
         except (Exception, KeyboardInterrupt) as error:
-            lines.not_started(of_exception(error), [{"message": str(error)}])
+            lines.ended_by(of_exception(error), [_as_json(error)])
             raise
 
 
@@ -213,9 +227,8 @@ def _load(options: RunOptions, lines: JsonLines | None = None) -> Federation | N
     except ConfigError as error:
         tell_diagnostics(error.diagnostics)
         if lines is not None:
-            lines.not_started(ExitCode.CONFIGURATION, [found.to_json() for found in error.diagnostics])
+            lines.ended_by(ExitCode.CONFIGURATION, [found.to_json() for found in error.diagnostics])
         return None
-    tell_diagnostics(federation.warnings)
     if any(client.endpoint_id == "local" for client in federation.clients):
         warning = login_node_warning(socket.gethostname(), os.environ, shutil.which)
         if warning:
@@ -223,38 +236,35 @@ def _load(options: RunOptions, lines: JsonLines | None = None) -> Federation | N
     return federation
 
 
-def _train(options: RunOptions, federation: Federation, callbacks: Sequence[Callback]) -> int:
+def _train(options: RunOptions, federation: Federation, displays: Sequence[Display], console: Console) -> int:
+    """Run it; the closing summary goes to ``console`` after the displays have freed it."""
+    from appfl_gc.report.summary import Summary
+
     with _told_on_terminal("Loading torch ..."):
         from appfl_gc.runner import api
-    result = api.run(
-        options.server_config,
-        options.client_config,
-        callbacks=callbacks,
-        overrides=options.overrides,
-        strict=options.strict,
-        local=options.local,
-        local_data=options.local_data,
-        enable_server_val=options.enable_server_val,
-        init_model=options.init_model,
-        federation=federation,
-    )
+    summary = Summary(console, command=_command_line(options))
+    try:
+        with contextlib.ExitStack() as stack:
+            for display in displays:
+                stack.enter_context(display)
+            result = api.run(
+                options.server_config,
+                options.client_config,
+                callbacks=[*displays, summary],
+                overrides=options.overrides,
+                strict=options.strict,
+                local=options.local,
+                local_data=options.local_data,
+                enable_server_val=options.enable_server_val,
+                init_model=options.init_model,
+                federation=federation,
+            )
+    except KeyboardInterrupt:
+        summary.stopped()
+        raise
     if result.error is not None:
         tell_report(result.error, debug=options.debug)
     return of_outcome(result.outcome, None if result.error is None else result.error.error_class)
-
-
-@contextlib.contextmanager
-def _display(options: RunOptions, console: Console) -> Iterator[Callback]:
-    """The live display on a terminal that can show it, else plain lines."""
-    from appfl_gc.report.live import LiveDisplay
-    from appfl_gc.report.plain import PlainDisplay
-
-    if console.is_terminal and not console.is_dumb_terminal and not options.plain and not options.quiet:
-        with LiveDisplay(console) as live:
-            yield live
-    else:
-        with PlainDisplay(sys.stdout, level=_level(options), quiet=options.quiet) as plain:
-            yield plain
 
 
 @contextlib.contextmanager
@@ -268,6 +278,12 @@ def _told_on_terminal(words: str) -> Iterator[None]:
         return
     with console.status(words):
         yield
+
+
+def _as_json(error: BaseException) -> dict[str, Json]:
+    if isinstance(error, AppflGcError):
+        return {name: value for name, value in error.report.to_json().items() if name != "trace"}
+    return {"message": str(error) or type(error).__name__}
 
 
 def _level(options: RunOptions) -> int:

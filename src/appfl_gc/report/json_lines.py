@@ -39,6 +39,13 @@ class JsonLines:
         self._debug = debug
         self._progress = RunProgress(clock)
 
+    def __enter__(self) -> JsonLines:
+        """Nothing to set up."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to restore."""
+
     def on_event(self, event: RunEvent) -> None:
         """Write the line of one event."""
         self._progress.apply(event)
@@ -51,9 +58,9 @@ class JsonLines:
             error.pop("trace", None)
         self._write(_snake_case(type(event).__name__), fields)
 
-    def not_started(self, exit_code: int, errors: Sequence[Mapping[str, Json]]) -> None:
-        """Write the only line of a run that could not start, or the last of one that broke: why."""
-        self._write("run_not_started", {"exit_code": exit_code, "errors": [dict(error) for error in errors]})
+    def ended_by(self, exit_code: int, errors: Sequence[Mapping[str, Json]]) -> None:
+        """Write ``{"event": "error", ...}``: the last line of a program that ends without ``run_finished``."""
+        self._write("error", {"exit_code": exit_code, "errors": [dict(error) for error in errors]})
 
     def _write(self, event: str, fields: Mapping[str, Json]) -> None:
         line = {"event": event, "at": round(self._progress.elapsed, 3), **fields}

@@ -56,6 +56,12 @@ class Summary:
         if isinstance(event, RunFinished):
             self._print(event)
 
+    def stopped(self) -> None:
+        """Say that the run was stopped before it could end, and where its files are."""
+        run_dir = self._progress.run_dir
+        if run_dir is not None:
+            self._console.print(Text(f"Stopped. What was saved until then is in {run_dir}"), soft_wrap=True)
+
     def _print(self, end: RunFinished) -> None:
         console = self._console
         console.print()
