@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +34,12 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         content = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
         raise UserCodeError(f"The data file {path} can't be read: {error}.") from error
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
+    begin = 4 + 4 * content[3] if len(content) > 3 else 4
+    if content[:3] != b"\0\0\x08" or len(content) < begin:
         raise _broken(path, "it doesn't begin as an idx file of bytes does")
-    dimensions = content[3]
-    begin = 4 + 4 * dimensions
-    shape: tuple[Any, ...] = tuple(np.frombuffer(content[4:begin], dtype=">u4").tolist())
-    if len(shape) != dimensions or len(content) - begin != math.prod(shape):
-        raise _broken(path, f"it holds {max(0, len(content) - begin)} values for the shape {list(shape)}")
+    shape: tuple[int, ...] = struct.unpack(f">{content[3]}I", content[4:begin])
+    if len(content) - begin != math.prod(shape):
+        raise _broken(path, f"it holds {len(content) - begin} values for the shape {list(shape)}")
     return np.frombuffer(content, dtype=np.uint8, offset=begin).reshape(shape)
 
 

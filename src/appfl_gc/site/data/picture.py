@@ -80,8 +80,7 @@ def _draw_table(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]) -
     from matplotlib.colors import LinearSegmentedColormap
 
     clients = len(counts)
-    scale = LinearSegmentedColormap.from_list("samples", _SCALE)
-    scale.set_bad("white")
+    scale = LinearSegmentedColormap.from_list("samples", _SCALE).with_extremes(bad="white")
     most = max(int(counts.max()), 1)
     small = clients <= _NUMBERS_UP_TO and len(classes) <= _NUMBERS_UP_TO
     axes.pcolormesh(
