@@ -48,9 +48,9 @@ class Document:
         """The value at ``path``, or None."""
         value: Any = self.tree
         for part in path:
-            if isinstance(value, dict) and part in value:
-                value = value[part]
-            elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            if (isinstance(value, dict) and part in value) or (
+                isinstance(value, list) and isinstance(part, int) and part < len(value)
+            ):
                 value = value[part]
             else:
                 return None
@@ -66,10 +66,12 @@ class Document:
     def move(self, old: KeyPath, new: KeyPath) -> None:
         """Move the value at ``old`` to ``new`` with its marks; blocks on the way are made."""
         value = self.get(old[:-1]).pop(old[-1])
-        block = self.tree
+        block: Any = self.tree
         for part in new[:-1]:
-            block = block.setdefault(part, {})
-        block[str(new[-1])] = value
+            if isinstance(block, dict):
+                block.setdefault(part, {})
+            block = block[part]
+        block[new[-1]] = value
         moved = {path: mark for path, mark in self.marks.items() if path[: len(old)] == old}
         for path, mark in moved.items():
             del self.marks[path]

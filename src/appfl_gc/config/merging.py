@@ -1,4 +1,4 @@
-"""The configuration of one participant: several blocks of the files laid over each other, and where each value is from."""
+"""One participant's configuration: blocks of the files laid over each other, and where each value is from."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class Layered:
     tree: dict[str, Any]
     layers: tuple[tuple[Document, KeyPath], ...]
     set_by: dict[KeyPath, Mark] = field(default_factory=dict)
+    _laid_over: dict[str | int, tuple[Document, KeyPath]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, *layers: tuple[Document, KeyPath]) -> Layered:
@@ -59,12 +60,17 @@ class Layered:
                 tree = merge(tree, block)
         return cls(tree, layers)
 
+    def lay_over(self, key: str, block: dict[str, Any], layer: tuple[Document, KeyPath]) -> None:
+        """Lay one more block over ``key``; ``layer`` is where a ``key`` of the same name was written."""
+        self.tree[key] = merge(self.tree.get(key), block)
+        self._laid_over[key] = layer
+
     def origin(self, path: KeyPath) -> tuple[Mark, KeyPath] | None:
         """Where the value at ``path`` was written and its path there; None if it was not written."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.set_by:
                 return self.set_by[path[:length]], path
-        for document, prefix in self.layers:
+        for document, prefix in self._layers_of(path):
             if prefix + path in document.marks:
                 return document.marks[prefix + path], prefix + path
             # An alias or the command line may have brought a whole block under one mark.
@@ -75,7 +81,7 @@ class Layered:
     def place(self, path: KeyPath) -> tuple[Mark, str]:
         """Where to point for ``path``: the value, else the block that lacks it, and the key as people write it."""
         for length in range(len(path), 0, -1):
-            layers = self.layers if length == len(path) else tuple(reversed(self.layers))
+            layers = reversed(self._layers_of(path))
             if length == len(path):
                 found = self.origin(path)
                 if found:
@@ -86,6 +92,10 @@ class Layered:
                     return document.marks[prefix + path[:length]], show_key(prefix + path)
         document, prefix = self.layers[0]
         return document.mark(prefix), show_key(prefix + path)
+
+    def _layers_of(self, path: KeyPath) -> tuple[tuple[Document, KeyPath], ...]:
+        over = self._laid_over.get(path[0]) if path else None
+        return (over, *self.layers) if over else self.layers
 
     def set(self, path: KeyPath, value: Any, by: Mark) -> None:
         """Set one value and say what did; blocks on the way are made."""

@@ -10,7 +10,7 @@ from appfl_gc.config.federation import LOCAL
 from appfl_gc.config.findings import did_you_mean, nearest
 from appfl_gc.config.names import AGGREGATORS, SCHEDULERS, TORCH_LOSSES, TORCH_OPTIMISERS, TRAINERS
 from appfl_gc.config.schema.aggregator_kwargs import AGGREGATOR_KWARGS
-from appfl_gc.config.schema.block import Block
+from appfl_gc.config.schema.block import Block, freeze
 from appfl_gc.config.schema.client import Client
 from appfl_gc.config.schema.scheduler_kwargs import SCHEDULER_KWARGS
 from appfl_gc.config.schema.server_configs import ServerConfigs
@@ -30,7 +30,11 @@ def check_client(client: Client, check: TypedCheck) -> None:
     if client.client_id is not None and (not client.client_id.isprintable() or len(client.client_id) > 200):
         check.error(("client_id",), "Expected printable text of at most 200 characters.")
     if client.comm_configs.s3_configs.enable_s3 and client.comm_configs.proxystore_configs.enable_proxystore:
-        check.error(("comm_configs",), "Both `s3_configs` and `proxystore_configs` are switched on.", "Keep one store.")
+        check.error(
+            ("comm_configs",),
+            "Both `s3_configs` and `proxystore_configs` are switched on.",
+            "Keep one store.",
+        )
 
 
 def _check_vanilla(client: Client, check: TypedCheck) -> None:
@@ -43,19 +47,33 @@ def _check_vanilla(client: Client, check: TypedCheck) -> None:
     else:
         needed = "num_local_epochs" if train.mode == "epoch" else "num_local_steps"
         if getattr(train, needed) is None:
-            check.error((at, needed), f"`mode: {train.mode}` needs `{needed}`.", "Give a whole number of at least 1.")
+            check.error(
+                (at, needed), f"`mode: {train.mode}` needs `{needed}`.", "Give a whole number of at least 1."
+            )
     if train.optim is None:
-        check.error((at, "optim"), "VanillaTrainer needs `optim`.", "Give a name in torch.optim, such as `Adam`.")
+        check.error(
+            (at, "optim"), "VanillaTrainer needs `optim`.", "Give a name in torch.optim, such as `Adam`."
+        )
     if train.loss_fn is None and train.loss_fn_path is None:
         check.error(
-            (at, "loss_fn"), "VanillaTrainer needs a loss.", "Give `loss_fn_path`, or `loss_fn` with a name in torch.nn."
+            (at, "loss_fn"),
+            "VanillaTrainer needs a loss.",
+            "Give `loss_fn_path`, or `loss_fn` with a name in torch.nn.",
         )
     if train.loss_fn is not None and train.loss_fn_path is not None:
         check.warning((at, "loss_fn"), "`loss_fn` has no effect beside `loss_fn_path`.", "Keep one.")
     if train.clip_grad and train.clip_value is None:
-        check.error((at, "clip_value"), "`clip_grad: True` needs `clip_value`.", "Give the bound of the gradient's norm.")
+        check.error(
+            (at, "clip_value"),
+            "`clip_grad: True` needs `clip_value`.",
+            "Give the bound of the gradient's norm.",
+        )
     if client.model_configs.model_path is None:
-        check.error(("model_configs", "model_path"), "VanillaTrainer needs `model_path`.", "Give the file of the model.")
+        check.error(
+            ("model_configs", "model_path"),
+            "VanillaTrainer needs `model_path`.",
+            "Give the file of the model.",
+        )
 
 
 def _check_torch_names(train: TrainConfigs, check: TypedCheck) -> None:
@@ -129,8 +147,8 @@ def builtin_kwargs(server: ServerConfigs, check: TypedCheck) -> ServerConfigs:
         if schema is None or path:
             continue
         typed = check.typed(schema, (f"{what}_kwargs",))
-        changes[f"{what}_kwargs"] = typed.working()
-    return ServerConfigs.model_validate({**server.plain(), **changes}) if changes else server
+        changes[f"{what}_kwargs"] = freeze(typed.working())
+    return server.model_copy(update=changes)
 
 
 def _check_builtin(what: str, name: str, path: KeyPath, names: Mapping[str, bool], check: TypedCheck) -> None:
@@ -141,4 +159,6 @@ def _check_builtin(what: str, name: str, path: KeyPath, names: Mapping[str, bool
         check.error(path, f"There is no {what} `{name}`.", hint)
     elif not names[name]:
         works = ", ".join(known for known, built in names.items() if built)
-        check.error(path, f"The {what} `{name}` is not supported yet.", f"Supported: {works}, or `{what}_path`.")
+        check.error(
+            path, f"The {what} `{name}` is not supported yet.", f"Supported: {works}, or `{what}_path`."
+        )

@@ -64,7 +64,9 @@ class SourceReader:
         if wanted.path.startswith(SITE):
             name = wanted.path.removeprefix(SITE).strip()
             if not name:
-                check.error(wanted.path_key, "A name is missing after `site:`.", "Such as `site:hospital_scans`.")
+                check.error(
+                    wanted.path_key, "A name is missing after `site:`.", "Such as `site:hospital_scans`."
+                )
                 return None
             return Source(wanted.kind, name)
         found = self._find(wanted.path, yaml_file)
@@ -129,7 +131,9 @@ class SourceReader:
                 if not is_provided(imported):
                     what = f"{imported.name} from {imported.module}" if imported.name else imported.module
                     self._findings.error(
-                        f"The file imports {what}, which this program does not have.", mark, hint=replacement(imported)
+                        f"The file imports {what}, which this program does not have.",
+                        mark,
+                        hint=replacement(imported),
                     )
             elif top and (path.parent / f"{top}.py").is_file():
                 self._findings.warning(
@@ -143,7 +147,9 @@ class SourceReader:
             definition = content.last(is_class=wanted.is_class)
             if definition is None:
                 check.error(
-                    wanted.path_key, f"The file {wanted.path} defines no {sort}.", f"Name one with `{wanted.name_key[-1]}`."
+                    wanted.path_key,
+                    f"The file {wanted.path} defines no {sort}.",
+                    f"Name one with `{wanted.name_key[-1]}`.",
                 )
                 return
         else:

@@ -116,9 +116,9 @@ class TypedCheck:
         location: KeyPath = ()
         value: Any = clean
         for part in detail["loc"]:
-            if isinstance(value, dict) and part in value:
-                value = value[part]
-            elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            if (isinstance(value, dict) and part in value) or (
+                isinstance(value, list) and isinstance(part, int) and part < len(value)
+            ):
                 value = value[part]
             else:
                 break

@@ -148,8 +148,13 @@ class Block(BaseModel):
 
     def plain(self) -> dict[str, Any]:
         """The block as plain dictionaries and lists with its defaults, without keys that are not set."""
-        result = thaw(self.model_dump(exclude_none=True))
-        return {name: result[name] for name in result}
+        return {str(name): value for name, value in thaw(self.model_dump(exclude_none=True)).items()}
+
+    def working(self) -> dict[str, Any]:
+        """``plain``, but only the keys that have an effect."""
+        fields = type(self).model_fields
+        works = {name for name, field in fields.items() if support_of(field).status is Status.WORKS}
+        return {name: value for name, value in self.plain().items() if name in works}
 
 
 def block_of(field: FieldInfo) -> type[Block] | None:
