@@ -1,0 +1,1 @@
+"""Control planes: they deliver calls to sites and bring replies back."""

@@ -19,6 +19,7 @@ class ErrorClass(str, enum.Enum):
     SERVICE = "service"
     VERSION = "version"
     PROTOCOL = "protocol"
+    STORAGE = "storage"
     INTERNAL = "internal"
 
     @property
@@ -122,6 +123,12 @@ class WorkerLostError(DeliveryError):
     """The worker process that ran a call ended before it replied."""
 
     error_class = ErrorClass.WORKER_LOST
+
+
+class StorageError(AppflGcError):
+    """The server can't write its own files."""
+
+    error_class = ErrorClass.STORAGE
 
 
 class UserCodeError(AppflGcError):

@@ -44,7 +44,10 @@ class Measures:
     def from_json(cls, value: Json) -> Measures:
         """Parse the JSON form; raises ``WireError``."""
         fields = as_object(value, "The measures")
-        seconds = [as_seconds(fields.get(name), f"Measure {name}") for name in ("load", "train", "encode", "transfer")]
+        seconds = [
+            as_seconds(fields.get(name), f"Measure {name}")
+            for name in ("load", "train", "encode", "transfer")
+        ]
         return cls(*seconds, steps=as_int(fields.get("steps"), "Measure steps"))
 
 

@@ -65,7 +65,9 @@ class UpdateSpec:
             raise WireError("A spec names a tensor twice.")
         for tensor in self.tensors:
             if tensor.dtype not in ITEM_SIZE:
-                raise WireError(f"Tensor {tensor.name} has dtype {tensor.dtype}; known are {', '.join(ITEM_SIZE)}.")
+                raise WireError(
+                    f"Tensor {tensor.name} has dtype {tensor.dtype}; known are {', '.join(ITEM_SIZE)}."
+                )
 
     @property
     def nbytes(self) -> int:
@@ -77,13 +79,17 @@ class UpdateSpec:
         chosen = set(names)
         return UpdateSpec(
             tuple(
-                TensorSpec(t.name, t.shape, t.dtype, meaning if t.name in chosen else t.meaning) for t in self.tensors
+                TensorSpec(t.name, t.shape, t.dtype, meaning if t.name in chosen else t.meaning)
+                for t in self.tensors
             )
         )
 
     def to_json(self) -> list[Json]:
         """The JSON form."""
-        return [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype, "meaning": t.meaning.value} for t in self.tensors]
+        return [
+            {"name": t.name, "shape": list(t.shape), "dtype": t.dtype, "meaning": t.meaning.value}
+            for t in self.tensors
+        ]
 
     @classmethod
     def from_json(cls, value: Json) -> UpdateSpec:

@@ -30,7 +30,9 @@ def load_json(text: str) -> Json:
     try:
         value: Json = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise WireError(f"The text is not JSON that this program accepts: {clean_text(str(error), 200)}") from None
+        raise WireError(
+            f"The text is not JSON that this program accepts: {clean_text(str(error), 200)}"
+        ) from None
     _check_depth(value, MAX_DEPTH)
     return value
 
@@ -55,7 +57,10 @@ def _check_depth(value: Json, left: int) -> None:
 
 def clean_text(text: str, limit: int = MAX_TEXT) -> str:
     """Text of another party, safe to print: control characters gone (but line ends and tabs), capped."""
-    kept = "".join(c if c in "\n\t" or (c.isprintable() and c != "\x7f") else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
+    kept = "".join(
+        c if c in "\n\t" or (c.isprintable() and c != "\x7f") else "\N{REPLACEMENT CHARACTER}"
+        for c in text[:limit]
+    )
     return kept if len(text) <= limit else f"{kept} [... {len(text) - limit} characters more]"
 
 

@@ -1,4 +1,4 @@
-"""Model, loss, metric and datasets built from a configuration and the user's files, at a site or on the server."""
+"""Model, loss, metric and datasets from a configuration and the user's files, at a site or on the server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def build_model(model_configs: Mapping[str, Any], source: LoadedSource | None) -
     """
     if source is None:
         raise UserCodeError("model_configs names no model file.", "Set model_path and model_name.")
-    with isolated(int(model_configs.get("seed") or DEFAULT_SEED)):
+    seed = model_configs.get("seed")
+    with isolated(DEFAULT_SEED if seed is None else int(seed)):
         model = _call("model", source, _kwargs(model_configs, "model_kwargs"))
     if not isinstance(model, nn.Module):
         raise UserCodeError(
@@ -54,7 +55,7 @@ def _check_state(model: nn.Module, source: LoadedSource) -> None:
         dtype = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
         if dtype not in ITEM_SIZE:
             raise UserCodeError(
-                f"The model {source.title} has {name} of type {dtype} in its state_dict, which can't be sent.",
+                f"The model {source.title} has {name} of type {dtype} in its state_dict; it can't be sent.",
                 f"Tensors can be {', '.join(ITEM_SIZE)}.",
             )
     if not any(value.is_floating_point() for value in state.values()):
@@ -67,7 +68,7 @@ def _check_state(model: nn.Module, source: LoadedSource) -> None:
 def build_loss(train_configs: Mapping[str, Any], source: LoadedSource | None) -> LossFn | None:
     """The loss: from the user's file, or ``loss_fn``, a name in ``torch.nn``; None if neither is configured.
 
-    A class is instantiated with ``loss_fn_kwargs``; a function is taken as it is, with these as its last arguments.
+    A class is instantiated with ``loss_fn_kwargs``; a function gets them in every call.
 
     Raises:
         UserCodeError: the name is unknown, or the class can't be instantiated.
@@ -81,7 +82,8 @@ def build_loss(train_configs: Mapping[str, Any], source: LoadedSource | None) ->
                     f"The loss {source.title} can't be called.",
                     "Derive it from torch.nn.Module, with a forward method.",
                 )
-            return loss
+            from_file: LossFn = loss
+            return from_file
         return functools.partial(source.target, **kwargs) if kwargs else source.target
     name = train_configs.get("loss_fn")
     return None if name is None else _torch_loss(str(name), kwargs)
@@ -134,8 +136,8 @@ def build_datasets(
             dataset built again is the same.
 
     Raises:
-        UserCodeError: there is no source, it does not take the arguments or fails, or it returns something else
-            than two datasets.
+        UserCodeError: there is no source, it does not take the arguments or fails, or it returns something
+            else than two datasets.
     """
     result = _call_dataset(data_configs, source, seed)
     title = "" if source is None else source.title
@@ -157,7 +159,7 @@ def build_datasets(
 def build_validation_dataset(
     val_data_configs: Mapping[str, Any], source: LoadedSource | None, *, seed: int = DEFAULT_SEED
 ) -> Any:
-    """The server's validation dataset: the one dataset that the function returns. Arguments as ``build_datasets``.
+    """The server's validation dataset: the one that the function returns. Arguments as ``build_datasets``.
 
     Raises:
         UserCodeError: as ``build_datasets``; also if the function returns several values.
@@ -166,7 +168,7 @@ def build_validation_dataset(
     title = "" if source is None else source.title
     if isinstance(dataset, tuple):
         raise UserCodeError(
-            f"The function {title} for the server's validation returned {len(dataset)} values; expected one dataset.",
+            f"The server's validation dataset {title} gave {len(dataset)} values; expected one dataset.",
             "Name a function that returns the test set alone with val_data_configs.dataset_name.",
         )
     _check_dataset(dataset, "validation", title)
@@ -181,7 +183,6 @@ def _call_dataset(configs: Mapping[str, Any], source: LoadedSource | None, seed:
 
 
 def _check_dataset(dataset: Any, what: str, title: str) -> None:
-    hint = "Return a torch.utils.data.Dataset with __len__ and __getitem__."
     if isinstance(dataset, DataLoader):
         raise UserCodeError(
             f"The {what} dataset from {title} is a DataLoader; expected a dataset.",
@@ -190,7 +191,8 @@ def _check_dataset(dataset: Any, what: str, title: str) -> None:
     indexable = isinstance(dataset, IterableDataset) or hasattr(type(dataset), "__getitem__")
     if not hasattr(type(dataset), "__len__") or not indexable or isinstance(dataset, str | Mapping):
         raise UserCodeError(
-            f"The {what} dataset from {title} is {_shape(dataset)}; expected a dataset.", hint
+            f"The {what} dataset from {title} is {_shape(dataset)}; expected a dataset.",
+            "Return a torch.utils.data.Dataset with __len__ and __getitem__.",
         )
 
 

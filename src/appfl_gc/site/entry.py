@@ -13,7 +13,7 @@ def appfl_gc_entry(call: dict[str, Any], requires: dict[str, str]) -> dict[str, 
     """
     try:
         wanted = "appfl_gc>={at_least},<{below}".format(**requires)
-        hint = 'Run at the site, in the environment of the endpoint\'s workers: pip install "' + wanted + '"'
+        hint = "Run at the site, in the environment of the endpoint's workers: pip install \"" + wanted + '"'
         try:
             import appfl_gc
             from appfl_gc.site.handle import handle
@@ -27,7 +27,9 @@ def appfl_gc_entry(call: dict[str, Any], requires: dict[str, str]) -> dict[str, 
             here = number(appfl_gc.__version__)
             if number(requires["at_least"]) <= here < number(requires["below"]):
                 return handle(call)
-            problem = "The site has appfl_gc " + appfl_gc.__version__ + "; the server works with " + wanted + "."
+            problem = (
+                "The site has appfl_gc " + appfl_gc.__version__ + "; the server works with " + wanted + "."
+            )
         error_class = "version"
     except BaseException as error:
         problem, hint, error_class = "The entry function failed: " + repr(error) + ".", "", "internal"

@@ -27,7 +27,11 @@ def _digest(*parts: str) -> str:
 
 def _request(call: Call) -> str:
     """What was asked, without what differs between attempts: identity, nonce, acknowledgements, locators."""
-    args = {name: value for name, value in call.args.items() if name not in {"acknowledged", "grant"}}
+    args = {
+        name: value
+        for name, value in call.args.items()
+        if name not in {"acknowledged", "grant", "compute_again"}
+    }
     payloads = {name: ref.checksum for name, ref in call.payloads.items()}
     return _digest(json.dumps([call.channel, args, payloads, call.seed, call.threads], sort_keys=True))
 

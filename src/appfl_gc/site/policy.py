@@ -118,7 +118,9 @@ def load_policy(path: Path | None) -> SitePolicy:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PolicyError(f"The site policy {path} can't be read ({error}), so nothing may run here.") from None
+        raise PolicyError(
+            f"The site policy {path} can't be read ({error}), so nothing may run here."
+        ) from None
     content = {} if content is None else content
     known = {"sources", "allowed", "audit", "outbox", "max_cached", *NAMED_KINDS}
     if not isinstance(content, dict) or set(content) - known:
@@ -132,7 +134,8 @@ def load_policy(path: Path | None) -> SitePolicy:
         return SitePolicy(
             path=path,
             sources=Sources(content.get("sources", "any")),
-            allowed=frozenset(_hashes(content.get("allowed") or ())) | listed_hashes(path.with_name(ALLOWED_FILE)),
+            allowed=frozenset(_hashes(content.get("allowed") or ()))
+            | listed_hashes(path.with_name(ALLOWED_FILE)),
             named={
                 (kind, str(name)): str(target)
                 for block, kind in NAMED_KINDS.items()
@@ -143,7 +146,9 @@ def load_policy(path: Path | None) -> SitePolicy:
             max_cached=int(content.get("max_cached", SitePolicy.max_cached)),
         )
     except (TypeError, ValueError, AttributeError) as error:
-        raise PolicyError(f"The site policy {path} is not usable ({error}), so nothing may run here.") from None
+        raise PolicyError(
+            f"The site policy {path} is not usable ({error}), so nothing may run here."
+        ) from None
 
 
 def _hashes(values: Iterable[object]) -> Iterable[str]:

@@ -27,6 +27,15 @@ from appfl_gc.site.user_errors import MODULE_PREFIX, user_errors, user_frames
 __all__ = ["LoadedSource", "SourceLoader", "user_frames"]
 
 _CLASS_KINDS = frozenset({"loss", "trainer", "aggregator", "scheduler"})
+_NAME_KEYS = {
+    "model": "model_name",
+    "loss": "loss_fn_name",
+    "metric": "metric_name",
+    "trainer": "trainer",
+    "dataset": "dataset_name",
+    "aggregator": "aggregator",
+    "scheduler": "scheduler",
+}
 _NO_NAMES: Mapping[str, str] = {}
 
 
@@ -58,9 +67,9 @@ class SourceLoader:
     """Loads user source below one cache directory.
 
     A file's module is registered in ``sys.modules`` under a name made from its hash, so that the same text is
-    imported once per process and objects of its classes can be pickled by that process and its forked workers.
-    Importing leaves the random generators and PyTorch's settings as they were: whether a module was imported in
-    this task or an earlier one changes no bits.
+    imported once per process, and objects of its classes can be pickled there and in forked workers.
+    Importing leaves the random generators and PyTorch's settings as they were: whether a module was imported
+    in this task or an earlier one changes no bits.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -106,7 +115,7 @@ class SourceLoader:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserCodeError(
-                f"This site's policy names {path} for the {source.kind} {source.name!r}, which can't be read: {error}.",
+                f"The {source.kind} {source.name!r} of this site's policy, {path}, can't be read: {error}.",
                 "The site's owner can correct the path in site.yaml.",
             ) from error
         digest = hashlib.sha256(f"{path}\n{text}".encode()).hexdigest()

@@ -25,12 +25,12 @@ _SECRET = re.compile(r"pass(word|wd|phrase)|secret|token|credential|api_?key|acc
 def user_frames(error: BaseException, source_dirs: Iterable[Path] = ()) -> tuple[str, ...]:
     """The frames of ``error`` that lie in user files, as ``cnn.py:12 in forward``, outermost first.
 
-    Follows the cause of an error of this package, and reads the text that a DataLoader's worker process sends in
-    place of its frames. At most 30 frames: the first 10 and the last 20.
+    Follows the cause of an error of this package, and reads the text that a DataLoader's worker process sends
+    in place of its frames. At most 30 frames: the first 10 and the last 20.
 
     Args:
         error: the exception, with its traceback.
-        source_dirs: directories (or files) whose code counts as the user's beside the modules of a SourceLoader.
+        source_dirs: directories or files whose code counts as the user's, beside a SourceLoader's modules.
     """
     frames = list(_frames(error, tuple(source_dirs)))
     if len(frames) > _MAX_FRAMES:
@@ -95,7 +95,7 @@ def user_errors(what: str, hint: str = "", source_dirs: Iterable[Path] = ()) -> 
 def as_user_error(
     error: BaseException, what: str, hint: str = "", source_dirs: Iterable[Path] = ()
 ) -> UserCodeError:
-    """The ``UserCodeError`` that says ``what`` failed, in which file and line, and why; see ``user_errors``."""
+    """The ``UserCodeError`` that says what failed, in which file and line, and why; see ``user_errors``."""
     frames = user_frames(error, source_dirs)
     place = ""
     if frames:
@@ -109,7 +109,7 @@ def _reason(error: BaseException) -> tuple[str, str]:
     if isinstance(error, SystemExit):
         return (
             f"sys.exit({error.code!r}) was called",
-            "Raise an exception instead; a run ends only by its runner.",
+            "Raise an exception, or return.",
         )
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("appfl"):
         package = error.name.partition(".")[0]
@@ -145,11 +145,11 @@ def shown_kwargs(kwargs: Mapping[str, object]) -> str:
     """Keyword arguments for an error message: values shortened, those with a secret's name hidden."""
     if not kwargs:
         return "no arguments"
-    return ", ".join(
-        f"{name}={'***' if _SECRET.search(name) else _short(value)}" for name, value in kwargs.items()
-    )
+    return ", ".join(f"{name}={_shown(name, value)}" for name, value in kwargs.items())
 
 
-def _short(value: object) -> str:
+def _shown(name: str, value: object) -> str:
+    if _SECRET.search(name):
+        return "***"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -47,8 +47,8 @@ class TrainResult:
     Attributes:
         steps: optimiser steps really run.
         metrics: ``train_loss`` (mean over all steps of the task, each weighted by its batch's size),
-            ``val_loss`` and ``val_<metric>`` (after training), ``pre_val_loss`` and ``pre_val_<metric>`` (of the
-            received model). Only what was measured is there.
+            ``val_loss`` and ``val_<metric>`` (after training), ``pre_val_loss`` and ``pre_val_<metric>`` (of
+            the received model). Only what was measured is there.
         rows: one per epoch, or one for the task in step mode; first the validation before training, if any.
     """
 
@@ -61,10 +61,11 @@ class BaseTrainer:
     """Trains one model on one client's data; a user's trainer derives from this or from ``VanillaTrainer``.
 
     Attributes:
-        model, loss_fn, metric, train_dataset, val_dataset, train_configs, logger: as given to the constructor.
+        model, loss_fn, metric, train_dataset, val_dataset, train_configs, logger: as the constructor got
+            them.
         seed: what the trainer's own randomness derives from; set for each task before ``train``.
-        steps: a subclass may set it in ``train`` to the optimiser steps really run. None: they follow from the
-            configuration.
+        steps: a subclass may set it in ``train`` to the optimiser steps really run. None: they follow from
+            the configuration.
         result: a subclass may set it in ``train`` to report metrics.
     """
 
@@ -104,10 +105,10 @@ class BaseTrainer:
     def get_parameters(self) -> dict[str, torch.Tensor] | tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The update: the model's tensors by name, on the CPU.
 
-        With ``send_gradient: True`` the trainable kinds of tensors (``delta_names``) are received minus new; a
-        subclass that overrides this does that subtraction itself. It may also return a pair of the tensors and a
-        dict of metadata, whose numbers are reported as metrics. Values share memory with a model that is on the
-        CPU already.
+        With ``send_gradient: True`` the trainable kinds of tensors (``delta_names``) are received minus
+        new; a subclass that overrides this does that subtraction itself. It may also return a pair of the
+        tensors and a dict of metadata, whose numbers are reported as metrics. Values share memory with a
+        model that is on the CPU already.
 
         Raises:
             UserCodeError: ``send_gradient`` is set and ``load_parameters`` of this class was never called.
@@ -135,7 +136,7 @@ class BaseTrainer:
 
 
 def as_config(train_configs: DictConfig | Mapping[str, Any] | None) -> DictConfig:
-    """``train_configs`` as the ``DictConfig`` that user code reads by attribute; the given one is not changed."""
+    """``train_configs`` as the ``DictConfig`` that user code reads by attribute."""
     if isinstance(train_configs, DictConfig):
         return train_configs
     return OmegaConf.create(dict(train_configs or {}), flags={"allow_objects": True})
@@ -149,14 +150,15 @@ def silent_logger() -> logging.Logger:
 
 
 def cpu_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors of ``model.state_dict()`` in its order, detached, on the CPU; no copy where they are there."""
+    """The tensors of ``model.state_dict()`` in its order, on the CPU; no copy of those that are there."""
     return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
 
 
 def delta_names(model: nn.Module) -> tuple[str, ...]:
-    """The tensors that ``send_gradient: True`` sends as differences: floating parameters, also shared ones' every name.
+    """The tensors that ``send_gradient: True`` sends as differences: the floating parameters.
 
-    Buffers and whole-number tensors are sent as values. The order is the model's.
+    Buffers and whole-number tensors are sent as values. A shared parameter has all its names. The order is
+    the model's.
     """
     parameters = model.named_parameters(remove_duplicate=False)
     return tuple(name for name, parameter in parameters if parameter.is_floating_point())

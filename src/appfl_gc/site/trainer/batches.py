@@ -51,8 +51,8 @@ def split_batch(batch: Any) -> tuple[Any, Any]:
         shape = type(batch).__name__
     raise UserCodeError(
         f"A batch of the dataset is {shape}; VanillaTrainer needs pairs of inputs and targets.",
-        "Let the dataset's __getitem__ return (inputs, target); inputs may be a dict or nested, which the model "
-        "receives as one argument. Otherwise write a trainer and name it with trainer_path.",
+        "Let the dataset's __getitem__ return (inputs, target); the model gets inputs, which may be a dict, as "
+        "its one argument. For other data write a trainer and name it with trainer_path.",
     )
 
 
@@ -75,7 +75,7 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """``value`` with every tensor in it moved to ``device``; dicts, lists and (named) tuples keep their type."""
+    """``value`` with every tensor in it, also in dicts, lists and tuples, moved to ``device``."""
     if isinstance(value, torch.Tensor):
         return value.to(device)
     if isinstance(value, Mapping):

@@ -41,8 +41,8 @@ def choose_devices(text: str) -> Devices:
     """The devices that ``text`` names.
 
     Args:
-        text: ``cpu``, ``cuda``, ``cuda:1``, ``cuda:0,cuda:1`` (also ``cuda:0,1``), ``xpu``, ``xpu:0``, ``mps``, or
-            ``auto`` for the first accelerator that is there, else the CPU.
+        text: ``cpu``, ``cuda``, ``cuda:1``, ``cuda:0,cuda:1`` (also ``cuda:0,1``), ``xpu``, ``xpu:0``,
+            ``mps``, or ``auto`` for the first accelerator that is there, else the CPU.
 
     Raises:
         UserCodeError: the text is not a device, or the device is not there; names those present.

@@ -9,38 +9,39 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 
 def fresh_copy(skeleton: nn.Module) -> nn.Module | None:
     """A copy of ``skeleton`` that shares the storage of its parameters and persistent buffers.
 
     Everything else (attributes, hooks, buffers outside the state dict) is copied deeply, so what a task's
-    ``forward`` changes there does not reach the next task; the shared tensors are overwritten whole when that task
-    loads its model. Gradients are absent and ``requires_grad`` is the skeleton's. The skeleton itself must never be
-    run, and one copy used at a time.
+    ``forward`` changes there does not reach the next task; the shared tensors are overwritten whole when
+    that task loads its model. Gradients are absent and ``requires_grad`` is the skeleton's. The skeleton
+    itself must never be run, and one copy used at a time.
 
     Returns:
-        None where such a copy would not behave like a model built anew, and the caller has to build one: a tensor
-        attribute is a view of a shared tensor, a function closes over the model, or something can't be copied.
+        None where such a copy would not behave like a model built anew, so that the caller has to build one:
+        a tensor attribute is a view of a shared tensor, a function closes over the model, or something can't
+        be copied.
     """
     memo: dict[int, Any] = {}
     shared: list[torch.Tensor] = []
     for tensor in _state_tensors(skeleton):
-        if isinstance(tensor, UninitializedTensorMixin):
+        plain = type(tensor) in {torch.Tensor, nn.Parameter} and tensor.layout is torch.strided
+        if is_lazy(tensor) or not plain:
             return None
         if id(tensor) not in memo:
             shared.append(tensor)
             memo[id(tensor)] = _same_storage(tensor)
     if any(_closes_over_model(value) for value in _attributes(skeleton)):
         return None
-    before = len(memo)
     try:
         result: nn.Module = copy.deepcopy(skeleton, memo)
     except Exception:  # noqa: BLE001 - any class may refuse to be copied in its own way
         return None
     # deepcopy lists under id(memo) what it copied; a tensor there that views a shared one lost that link.
-    copied = memo.get(id(memo), []) if len(memo) > before else []
+    copied = memo.get(id(memo), [])
     storages = {tensor.untyped_storage().data_ptr() for tensor in shared if tensor.numel()}
     views = (value for value in copied if isinstance(value, torch.Tensor) and value.layout is torch.strided)
     if any(value.numel() and value.untyped_storage().data_ptr() in storages for value in views):

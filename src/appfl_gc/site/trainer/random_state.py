@@ -21,7 +21,7 @@ def isolated(seed: int) -> Iterator[None]:
         seed: at least 0 and below 2**63; NumPy takes it modulo 2**32.
     """
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     threads, dtype, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
     cudnn = (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic)
     algorithms = (
@@ -44,7 +44,8 @@ def isolated(seed: int) -> Iterator[None]:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = cudnn
-        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+        if torch.are_deterministic_algorithms_enabled() != algorithms[0]:
+            torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
 
 
 @contextmanager
@@ -52,8 +53,8 @@ def deterministic_kernels() -> Iterator[None]:
     """Run the body with CUDA kernels that give the same bits each time; the CPU's do so anyway.
 
     An operation that has no such kernel warns instead of failing. cuBLAS needs
-    ``CUBLAS_WORKSPACE_CONFIG=:4096:8`` in the environment before its first use, which the worker's start sets.
-    Used inside ``isolated``, which restores the switches.
+    ``CUBLAS_WORKSPACE_CONFIG=:4096:8`` in the environment before its first use, which the worker's start
+    sets. Used inside ``isolated``, which restores the switches.
     """
     if torch.cuda.is_available():
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True

@@ -36,7 +36,8 @@ def run_trainer(task: TrainTask) -> TrainOutcome:
     generators and PyTorch's settings are afterwards as they were.
 
     Raises:
-        UserCodeError: the configuration can't be carried out, the received model does not fit, or user code failed.
+        UserCodeError: the configuration can't be carried out, the received model does not fit, or user code
+            failed.
         NotSupportedError: the trainer is not built yet.
     """
     trainer_class = _trainer_class(task.trainer)

@@ -104,9 +104,7 @@ class _Reader:
         if value is not None:
             return value
         if default is _MISSING:
-            raise UserCodeError(
-                f"train_configs.{key} is missing; VanillaTrainer needs it.", f"Set {key} in the YAML file."
-            )
+            raise UserCodeError(f"train_configs.{key} is missing; VanillaTrainer needs it.")
         return default
 
     def text(self, key: str, default: object = _MISSING) -> str:

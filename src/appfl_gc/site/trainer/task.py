@@ -20,8 +20,8 @@ class TrainTask:
         model: built model whose tensors may be overwritten; it is trained in place.
         train_dataset: a torch Dataset; ``val_dataset`` another, or None.
         train_configs: the client's effective ``train_configs``, not changed.
-        received: the global model, every tensor of the model's ``state_dict`` by name; not changed, and needed
-            until ``run_trainer`` has returned.
+        received: the global model, every tensor of the model's ``state_dict`` by name; not changed, and
+            needed until ``run_trainer`` has returned.
         loss_fn: ``loss(output, target)``, or None where the trainer brings its own.
         metric: ``metric(y_true, y_pred)``, or None.
         trainer: a trainer's name, or the class from the user's ``trainer_path``.

@@ -72,8 +72,8 @@ def train_with(trainer: Any, task: TrainTask) -> int:
     """Run ``trainer.train`` with the round and what the scheduler asks for, as far as it takes them.
 
     Returns:
-        The optimiser steps: the trainer's attribute ``steps`` or ``result.steps``; without these, those that the
-        configuration asks for.
+        The optimiser steps: the trainer's attribute ``steps`` or ``result.steps``; without these, those that
+        the configuration asks for.
     """
     asked = {"round": task.round, **task.args}
     trainer.train(**_accepted(trainer.train, asked))
@@ -88,7 +88,7 @@ def read_update(trainer: Any, task: TrainTask) -> Update:
     """The update of a trained ``trainer``.
 
     Raises:
-        UserCodeError: ``get_parameters`` returned something else than tensors by name, with or without metadata.
+        UserCodeError: ``get_parameters`` returned something else than tensors by name, or these and a dict.
     """
     returned = trainer.get_parameters()
     metadata: Mapping[str, Any] = {}
@@ -143,7 +143,7 @@ def _tensor(name: object, value: object, trainer: str) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
     raise UserCodeError(
-        f"get_parameters() of the trainer {trainer} has {type(value).__name__} under {name!r}; expected a tensor.",
+        f"get_parameters() of the trainer {trainer} gave {name!r} as {type(value).__name__}, not a tensor.",
         "Numbers for the log belong in a second dict: return (tensors, metadata).",
     )
 

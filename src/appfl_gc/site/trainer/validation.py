@@ -30,13 +30,13 @@ def validate(
     device: torch.device,
     prefix: str = "val_",
 ) -> dict[str, float]:
-    """``{prefix}loss`` (mean over samples) and ``{prefix}<metric>`` of a model, in evaluation mode, without gradients.
+    """``{prefix}loss`` (mean over samples) and ``{prefix}<metric>`` of a model in evaluation mode.
 
     Args:
         forward: what computes the outputs: the model, or a parallel wrapper of it.
         model: the model; its mode is restored.
         loss_fn: None leaves the loss out.
-        metric: gets all targets and all outputs, concatenated along their first dimension; None leaves it out.
+        metric: gets all targets and all outputs, concatenated along the first dimension; None leaves it out.
         loader: pairs of inputs and targets, at least one.
         device: where the model is.
         prefix: begins the names of the result.

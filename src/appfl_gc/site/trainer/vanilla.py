@@ -23,11 +23,11 @@ from appfl_gc.site.trainer.validation import validate
 class VanillaTrainer(BaseTrainer):
     """Local training with a ``torch.optim`` optimiser, by epochs or by steps.
 
-    The local part of Federated Averaging (McMahan et al. 2017, arXiv:1602.05629, Algorithm 1, ClientUpdate), with
-    any optimiser. The optimiser starts anew in every task.
+    The local part of Federated Averaging (McMahan et al. 2017, arXiv:1602.05629, Algorithm 1, ClientUpdate),
+    with any optimiser, which starts anew in every task.
 
     Attributes:
-        forward: what a subclass calls to compute outputs, ``forward(inputs)``: the model, or its parallel wrapper.
+        forward: computes outputs, ``forward(inputs)``: the model, or its parallel wrapper.
         device: where the model and the batches are.
     """
 
@@ -44,11 +44,11 @@ class VanillaTrainer(BaseTrainer):
         """Train ``self.model`` in place, and validate it as configured.
 
         Args:
-            kwargs: ``round`` for the log; ``local_steps`` (optimiser steps, in any mode) and ``learning_rate``
-                take the place of the configured ones; others are ignored.
+            kwargs: ``round`` for the log; ``local_steps`` (optimiser steps, in any mode) and
+                ``learning_rate`` take the place of the configured ones; others are ignored.
 
         Raises:
-            UserCodeError: a key of ``train_configs`` is missing or wrong, a device is absent, the data can't be used.
+            UserCodeError: a key is missing or wrong, a device is absent, the data can't be used.
         """
         settings = VanillaSettings.read(self.train_configs, kwargs)
         self._check(settings)
@@ -68,7 +68,8 @@ class VanillaTrainer(BaseTrainer):
 
         if settings.do_pre_validation:
             started = time.perf_counter()
-            record(TrainRow(0, 0, time.perf_counter() - started, self._validate(settings, "pre_val_")))
+            received = self._validate(settings, "pre_val_")
+            record(TrainRow(0, 0, time.perf_counter() - started, received))
         total = _Mean(self.device)
         for epoch, batches in enumerate(_epochs(loader, settings), 1):
             started, mean = time.perf_counter(), _Mean(self.device)
@@ -99,14 +100,14 @@ class VanillaTrainer(BaseTrainer):
             raise UserCodeError("The training dataset is empty.", "Check dataset_kwargs of this client.")
         if settings.train_drop_last and size < settings.train_batch_size:
             raise UserCodeError(
-                f"The training dataset has {size} samples, fewer than one batch of {settings.train_batch_size}, and "
-                "train_drop_last is True: no batch is left.",
+                f"The training dataset has {size} samples, fewer than one batch of "
+                f"{settings.train_batch_size}, and train_drop_last is True: no batch is left.",
                 "Set train_drop_last: False or a smaller train_batch_size.",
             )
         wanted = [key for key in ("do_validation", "do_pre_validation") if getattr(settings, key)]
         if wanted and (self.val_dataset is None or len(self.val_dataset) == 0):
             raise UserCodeError(
-                f"{' and '.join(wanted)} {'is' if len(wanted) == 1 else 'are'} True, but there is no validation data.",
+                f"{' and '.join(f'{key}: True' for key in wanted)} needs validation data, and there is none.",
                 "Let the dataset function return (train_dataset, val_dataset) with samples in both, or set "
                 f"{' and '.join(f'{key}: False' for key in wanted)}.",
             )
@@ -143,7 +144,7 @@ class VanillaTrainer(BaseTrainer):
             return loss
 
         # A closure serves the optimisers that evaluate the loss several times in a step, such as LBFGS.
-        loss = optimizer.step(closure)  # type: ignore[call-overload]
+        loss: Any = optimizer.step(closure)  # type: ignore[arg-type]
         mean.add(loss, batch_length(targets, inputs))
 
     def _validate(self, settings: VanillaSettings, prefix: str) -> dict[str, float]:
@@ -176,7 +177,7 @@ def _first_steps(loader: DataLoader[Any], steps: int) -> Iterator[Any]:
 
 
 class _Mean:
-    """Mean loss over steps, weighted by batch size; summed on the device, so that a step never waits for it."""
+    """Mean loss over steps, weighted by batch size; summed on the device, so that no step waits for it."""
 
     def __init__(self, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64

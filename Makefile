@@ -1,0 +1,60 @@
+# Everything runs in $(VENV). PYTHON chooses the interpreter; TORCH the torch build:
+#   make run                  CPU torch (the wheel of TORCH_VERSION; on Linux from PyTorch's CPU index)
+#   make run TORCH=pypi       what PyPI serves, with CUDA on Linux
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= cpu
+TORCH_VERSION ?= 2.13.0
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: run test lint docs bench chaos clean constraints
+
+## the main job: two clients on this machine, real digits, no account
+run: $(VENV)/.installed
+	$(BIN)/python examples/globus_compute/run.py \
+	    --server_config examples/resources/config_gc/mnist/server_fedavg.yaml \
+	    --client_config examples/resources/config_gc/mnist/clients.yaml
+
+## linters, types, layers, tests, documentation
+test: $(VENV)/.installed-dev lint
+	$(BIN)/python -m pytest
+	$(MAKE) docs
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/run_all.py
+
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m chaos
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 14) else "appfl_gc needs Python 3.10 to 3.13; choose one with: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: $(VENV)/bin/python
+	PYTHON=$(BIN)/python sh tools/install_torch.sh $(TORCH) $(TORCH_VERSION)
+	touch $@
+
+$(VENV)/.installed: pyproject.toml constraints/tested.txt $(VENV)/.torch
+	$(PIP) install --constraint constraints/tested.txt --editable ".[examples]"
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --constraint constraints/tested.txt --editable ".[examples,dev,docs]"
+	touch $@
+
+## write constraints/tested.txt anew from what is installed
+constraints: $(VENV)/.installed-dev
+	$(BIN)/python -m pip freeze --exclude-editable --exclude torch | grep -v '@' > constraints/tested.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,94 @@
+"""A slot: one engine, one thread, one call at a time."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import uuid
+from concurrent.futures import Future
+
+from appfl_gc.control.local.engine import EngineSettings, LocalEngine
+from appfl_gc.control.message import pack_task, read_reply, unpack_result
+from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import AppflGcError, DeliveryError, WorkerLostError
+from appfl_gc.protocol.reply import Reply
+
+_Item = tuple[Call, "Future[Reply]"]
+
+
+class Slot:
+    """Runs the calls of the clients that are pinned to it, in order.
+
+    Calls wait here and not in the engine: when a worker dies its engine is broken for good and every call in
+    it is lost, so it never holds more than one.
+    """
+
+    def __init__(self, name: str, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._waiting: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._engine: LocalEngine | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, call: Call) -> Future[Reply]:
+        """Run ``call`` after those that wait; the future fails with ``DeliveryError`` only."""
+        future: Future[Reply] = Future()
+        self._waiting.put((call, future))
+        return future
+
+    def close(self) -> None:
+        """End the worker at once; what waits or runs fails. Idempotent."""
+        self._closing.set()
+        self._waiting.put(None)
+        self._kill_engine()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the slot's thread, at most ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(0.2)
+            self._kill_engine()  # a worker may have been starting when the first kill came
+
+    def _kill_engine(self) -> None:
+        engine = self._engine
+        if engine is not None:
+            engine.kill()
+
+    def _serve(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            call, future = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                reply = self._run(call)
+            except AppflGcError as error:
+                future.set_exception(error)
+            except Exception as error:  # noqa: BLE001  an engine's own failure must reach the caller
+                future.set_exception(DeliveryError(f"The local engine failed: {error!r}."))
+            else:
+                future.set_result(reply)
+        self._kill_engine()
+
+    def _run(self, call: Call) -> Reply:
+        if self._closing.is_set():
+            raise DeliveryError("The run is ending; the call was not started.")
+        if self._engine is None:
+            self._engine = LocalEngine(self._settings)
+            if self._closing.is_set():
+                raise DeliveryError("The run is ending; the call was not started.")
+        task_id = uuid.uuid4()
+        try:
+            data = unpack_result(self._engine.run(task_id, pack_task(task_id, call)))
+        except DeliveryError as error:
+            self._engine.kill()
+            self._engine = None
+            if self._closing.is_set():
+                raise DeliveryError("The run is ending; the call was stopped.") from None
+            raise WorkerLostError(
+                f"The worker process of client {call.identity.client} ended before it replied "
+                f"({error.message.strip().splitlines()[-1]}).",
+                f"What it wrote last is in {self._settings.log}. Often memory ran out, or native code crashed.",
+            ) from None
+        return read_reply(data, call)

@@ -1,0 +1,46 @@
+"""The one queue of a run, and what may lie in it."""
+
+from __future__ import annotations
+
+import queue
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport
+from appfl_gc.protocol.reply import Reply
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A call has its reply, or the control plane's reason why there is none. ``at``: monotonic seconds."""
+
+    call: Call
+    reply: Reply | None
+    error: ErrorReport | None
+    at: float
+
+    @classmethod
+    def of(cls, call: Call, future: Future[Reply], at: float) -> Answered:
+        """From the control plane's future, which is done."""
+        failure = future.exception()
+        if failure is None:
+            reply = future.result()
+            return cls(call, reply, reply.error, at)
+        if isinstance(failure, AppflGcError):
+            return cls(call, None, failure.report, at)
+        return cls(
+            call, None, ErrorReport(ErrorClass.INTERNAL, f"The control plane failed: {failure!r}."), at
+        )
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Somebody asked the run to end."""
+
+    signal: str
+
+
+Item: TypeAlias = Answered | Interrupted
+Inbox: TypeAlias = "queue.SimpleQueue[Item]"

@@ -1,0 +1,95 @@
+"""The journal: what a run did, in order, so that it can be understood and gone on with.
+
+A line a record: a CRC-32, a space, and ``[number, second of run, kind, fields]`` in JSON. The last line may be torn
+by a crash; any other line that does not check is damage.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from appfl_gc.protocol.errors import AppflGcError
+
+JOURNAL_VERSION = 1
+
+
+class JournalError(AppflGcError):
+    """The journal is damaged, or of another version."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line: its number from 0, seconds of run, kind and fields."""
+
+    number: int
+    at: float
+    kind: str
+    fields: Mapping[str, Any]
+
+
+def _check(body: str) -> str:
+    return f"{zlib.crc32(body.encode()):08x}"
+
+
+class Journal:
+    """Appends records. Nothing is on disk before ``flush``."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._number = 0
+        self.append(0.0, "journal", version=JOURNAL_VERSION)
+
+    def append(self, at: float, kind: str, **fields: Any) -> None:
+        """Add a record at second ``at`` of the run; ``fields`` are JSON values."""
+        body = json.dumps([self._number, round(at, 6), kind, fields], separators=(",", ":"))
+        self._file.write(f"{_check(body)} {body}\n")
+        self._number += 1
+
+    def flush(self) -> None:
+        """Put every record on disk: call it before what could not be done twice."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Flush and close."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_journal(path: Path) -> Iterator[Record]:
+    """The records of a journal; a torn last line is left out.
+
+    Raises:
+        JournalError: if a line other than the last does not check, or the version is another.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for index, line in enumerate(lines):
+        if not line:
+            continue
+        check, _, body = line.partition(" ")
+        if check != _check(body):
+            if index >= len(lines) - 1:
+                return
+            raise JournalError(f"{path}:{index + 1} does not match its checksum, so the journal is damaged.")
+        number, at, kind, fields = json.loads(body)
+        if kind == "journal" and fields.get("version") != JOURNAL_VERSION:
+            raise JournalError(
+                f"{path} has journal version {fields.get('version')}; this program reads version {JOURNAL_VERSION}."
+            )
+        yield Record(number, at, kind, fields)

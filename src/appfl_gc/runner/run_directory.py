@@ -1,0 +1,130 @@
+"""The run directory: everything that a run leaves behind, in one place."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appfl_gc.protocol.errors import StorageError
+from appfl_gc.site.log import file_name_part
+
+
+def new_run_id(now: time.struct_time) -> str:
+    """The time and a random suffix: ``2026-11-21-09-30-00-1f3a9c``."""
+    return f"{time.strftime('%Y-%m-%d-%H-%M-%S', now)}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Names of what lies in a run directory.
+
+    ========================  =====================================================================
+    ``config.json``           the resolved configuration, secrets redacted
+    ``environment.json``      versions, host and command of the server
+    ``journal.jsonl``         what the run did, checksummed
+    ``metrics.jsonl``         a row per client and round, and a row per round
+    ``server.log``            the server's log; also under its published name
+    ``clients/``              the lines of each client's log that travelled back
+    ``model.safetensors``     the final global model
+    ``checkpoints/``          ``last.safetensors`` and ``best.safetensors``
+    ``payloads/``             tensors on their way; empty when the run has ended
+    ``local/``                working directory, logs and state of the workers on this machine
+    ========================  =====================================================================
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, parent: Path, run_id: str) -> RunDirectory:
+        """Make ``parent/run_id`` with its folders, private to the user.
+
+        Raises:
+            StorageError: if that is not possible.
+        """
+        path = (parent / run_id).absolute()
+        try:
+            path.mkdir(parents=True, mode=0o700)
+            for name in ("clients", "checkpoints", "payloads", "local"):
+                (path / name).mkdir()
+        except OSError as error:
+            raise StorageError(
+                f"The run directory {path} can't be made: {error.strerror}.",
+                "Set server_configs.logging_output_dirname to a directory that you can write.",
+            ) from None
+        return cls(path)
+
+    @property
+    def journal(self) -> Path:
+        """The journal."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """The metrics file."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def server_log(self) -> Path:
+        """The server's log."""
+        return self.path / "server.log"
+
+    @property
+    def model(self) -> Path:
+        """The final model."""
+        return self.path / "model.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The newest global model."""
+        return self.path / "checkpoints" / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The global model with the lowest loss so far."""
+        return self.path / "checkpoints" / "best.safetensors"
+
+    @property
+    def payloads(self) -> Path:
+        """Tensors on their way."""
+        return self.path / "payloads"
+
+    @property
+    def local(self) -> Path:
+        """What the workers on this machine need."""
+        return self.path / "local"
+
+    def client_log(self, client: str) -> Path:
+        """The log lines of one client."""
+        return self.path / "clients" / f"{file_name_part(client)}.log"
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write ``name`` as indented JSON."""
+        text = json.dumps(content, indent=2, default=str) + "\n"
+        (self.path / name).write_text(text, encoding="utf-8")
+
+    def keep_model(self, source: Path, target: Path) -> None:
+        """Make ``target`` the same model as ``source``, at once or not at all; linked where that is possible."""
+        aside = target.with_suffix(".tmp")
+        aside.unlink(missing_ok=True)
+        try:
+            os.link(source, aside)
+        except OSError:
+            shutil.copyfile(source, aside)
+            descriptor = os.open(aside, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        aside.replace(target)
+
+    def clear_payloads(self) -> None:
+        """Remove what is left of the payloads and of the local site's state: the run needs them no more."""
+        shutil.rmtree(self.payloads, ignore_errors=True)
+        shutil.rmtree(self.local / "site", ignore_errors=True)

@@ -1,0 +1,236 @@
+"""Making the parts of a run from its configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+import appfl_gc
+from appfl_gc.aggregator.protocol import Aggregator
+from appfl_gc.aggregator.registry import make_aggregator
+from appfl_gc.config import Federation
+from appfl_gc.control.local.engine import EngineSettings
+from appfl_gc.control.local.plane import INLINE_LIMIT, LocalPlane
+from appfl_gc.payload import codec, model_file
+from appfl_gc.payload.arena import Arena
+from appfl_gc.payload.stores import FileStore, InlineStore, Stores
+from appfl_gc.protocol.errors import NotSupportedError, UpdateRefusedError, UserCodeError
+from appfl_gc.protocol.seeds import derive_seed
+from appfl_gc.protocol.source import Source
+from appfl_gc.protocol.update_spec import Meaning, UpdateSpec
+from appfl_gc.runner.calls import CallFactory
+from appfl_gc.runner.events import RunStarted
+from appfl_gc.runner.federated_run import Parts
+from appfl_gc.runner.global_model import GlobalModel
+from appfl_gc.runner.inbox import Inbox
+from appfl_gc.runner.journal import Journal
+from appfl_gc.runner.metrics import MetricsFile
+from appfl_gc.runner.policy import FailurePolicy
+from appfl_gc.runner.recorder import Recorder
+from appfl_gc.runner.run_directory import RunDirectory
+from appfl_gc.runner.validation import ServerValidation
+from appfl_gc.scheduler.protocol import Scheduler
+from appfl_gc.scheduler.registry import make_scheduler
+from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
+from appfl_gc.site.host import available_cores, environment_record
+from appfl_gc.site.source_loader import LoadedSource, SourceLoader
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line adds to the configuration; see ``appfl_gc.run``."""
+
+    local: bool = False
+    enable_server_val: bool = False
+    init_model: Path | None = None
+
+
+@dataclass(frozen=True)
+class _ServerSources:
+    """The user's files that run at the server."""
+
+    loader: SourceLoader
+    sources: dict[str, Source]
+
+    def load(self, kind: str) -> LoadedSource | None:
+        source = self.sources.get(kind)
+        return None if source is None else self.loader.load(source)
+
+
+def set_up(
+    federation: Federation,
+    options: RunOptions,
+    directory: RunDirectory,
+    recorder: Recorder,
+    inbox: Inbox,
+    stack: contextlib.ExitStack,
+) -> Parts:
+    """Build everything that a run needs; ``stack`` closes it.
+
+    Raises:
+        AppflGcError: if something can't be built, or is not built yet.
+    """
+    _refuse_what_is_missing(federation, options)
+    server = federation.server_configs
+    clients = {client.client_id: client for client in federation.clients}
+    names = list(clients)
+    first = federation.clients[0]
+    seed = first.model_configs.seed
+    sources = _ServerSources(SourceLoader(directory.local), {**first.sources, **federation.sources})
+
+    directory.write_json("config.json", federation.resolved())
+    directory.write_json("environment.json", environment_record())
+    journal = stack.enter_context(Journal(directory.journal))
+    metrics = MetricsFile(directory.metrics)
+    stack.callback(metrics.close)
+
+    model = build_model(first.model_configs.model_dump(), sources.load("model"))
+    spec = codec.spec_of(model.state_dict())
+    initial = _initial_file(model, spec, directory, options.init_model)
+    update_spec = _update_spec(model, spec, first.train_configs.send_gradient)
+
+    stores = Stores(
+        InlineStore(min(server.control_configs.inline_limit_bytes, INLINE_LIMIT)),
+        FileStore(directory.payloads),
+    )
+    arena = Arena(update_spec, len(names))
+    stack.callback(arena.close)
+    validation = _validation(federation, sources, model, seed)
+    scheduler = _scheduler(federation, sources, seed)
+    aggregator = _aggregator(federation, sources)
+
+    cores = available_cores()
+    at_once = min(len(names), cores)
+    threads = {
+        name: client.train_configs.num_threads or max(1, cores // at_once) for name, client in clients.items()
+    }
+    engine = EngineSettings(
+        server.control_configs.engine,
+        directory.local,
+        directory.local / "site",
+        directory.local / "worker.log",
+    )
+    plane = LocalPlane(names, server.control_configs.slots or at_once, engine)
+    stack.callback(plane.close)
+
+    run_id = directory.path.name
+    calls = CallFactory(run_id, seed, threads, spec, device_fallback=options.local)
+    fault = server.fault_tolerance_configs
+    journal.append(
+        0.0,
+        "run",
+        run=run_id,
+        version=appfl_gc.__version__,
+        seed=seed,
+        clients=names,
+        threads=threads,
+        spec=spec.to_json(),
+        sources={name: {k: s.sha256 for k, s in client.sources.items()} for name, client in clients.items()},
+    )
+    journal.flush()
+    parameters = sum(tensor.numel() for tensor in model.parameters())
+    recorder.tell(
+        RunStarted(run_id, directory.path, tuple(names), server.num_global_epochs, spec.nbytes, parameters)
+    )
+    return Parts(
+        clients=clients,
+        directory=directory,
+        calls=calls,
+        plane=plane,
+        stores=stores,
+        arena=arena,
+        scheduler=scheduler,
+        aggregator=aggregator,
+        policy=FailurePolicy(names, fault.retries, fault.quorum),
+        model=GlobalModel(directory, stores, initial),
+        journal=journal,
+        metrics=metrics,
+        recorder=recorder,
+        validation=validation,
+        inbox=inbox,
+    )
+
+
+def _refuse_what_is_missing(federation: Federation, options: RunOptions) -> None:
+    remote = [client for client in federation.clients if client.endpoint_id != "local"]
+    if remote:
+        names = ", ".join(client.client_id for client in remote[:5])
+        raise NotSupportedError(
+            f"Clients at Globus Compute endpoints ({names}) are not supported yet.",
+            "--local rehearses this configuration on this machine; endpoint_id: local makes it permanent.",
+        )
+    if options.enable_server_val and federation.server_configs.val_data_configs is None:
+        raise UserCodeError(
+            "--enable_server_val asks for validation at the server, but the configuration has no "
+            "server_configs.val_data_configs.",
+            "Add dataset_path, dataset_name and batch_size there, as in server_fedavg_withval.yaml.",
+        )
+
+
+def _initial_file(model: nn.Module, spec: UpdateSpec, directory: RunDirectory, given: Path | None) -> Path:
+    """The file of version 0: the model's initial weights, or those of ``given`` if they fit."""
+    path = directory.payloads / "initial.safetensors"
+    if given is None:
+        model_file.write(model.state_dict(), path)
+        return path
+    try:
+        model_file.write(load_file(given), path, spec)
+    except (OSError, SafetensorError, UpdateRefusedError) as error:
+        reason = error.message if isinstance(error, UpdateRefusedError) else f"{error}."
+        raise UserCodeError(
+            f"The run can't start from the model {given}. {reason}",
+            "Name a safetensors file of the same model, such as model.safetensors of an earlier run.",
+        ) from None
+    return path
+
+
+def _update_spec(model: nn.Module, spec: UpdateSpec, send_gradient: bool) -> UpdateSpec:
+    """What clients send: with ``send_gradient`` parameters are differences and buffers are values."""
+    if not send_gradient:
+        return spec
+    return spec.with_meaning([name for name, _ in model.named_parameters()], Meaning.DELTA)
+
+
+def _validation(
+    federation: Federation, sources: _ServerSources, model: nn.Module, seed: int
+) -> ServerValidation | None:
+    configs = federation.server_configs.val_data_configs
+    if configs is None:
+        return None
+    train: dict[str, Any] = federation.clients[0].train_configs.model_dump()
+    dataset = build_validation_dataset(
+        configs.model_dump(),
+        sources.load("validation_dataset"),
+        seed=derive_seed(seed, 0, "", "validation dataset"),
+    )
+    return ServerValidation(
+        model,
+        build_loss(train, sources.load("loss")),
+        build_metric(sources.load("metric")),
+        dataset,
+        federation.server_configs.device,
+        {"batch_size": configs.batch_size, "shuffle": configs.shuffle, "num_workers": configs.num_workers},
+    )
+
+
+def _scheduler(federation: Federation, sources: _ServerSources, seed: int) -> Scheduler:
+    server = federation.server_configs
+    own = sources.load("scheduler")
+    scheduler_seed = derive_seed(seed, 0, "", "scheduler")
+    kwargs = dict(server.scheduler_kwargs)
+    return make_scheduler(
+        server.scheduler if own is None else own.target, server.num_global_epochs, kwargs, scheduler_seed
+    )
+
+
+def _aggregator(federation: Federation, sources: _ServerSources) -> Aggregator:
+    server = federation.server_configs
+    own = sources.load("aggregator")
+    return make_aggregator(server.aggregator if own is None else own.target, dict(server.aggregator_kwargs))

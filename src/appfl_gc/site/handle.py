@@ -1,0 +1,134 @@
+"""Answering one call: whatever happens in it, the answer is a reply."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from pathlib import Path
+
+from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport
+from appfl_gc.protocol.identity import CallId
+from appfl_gc.protocol.reply import Reply
+from appfl_gc.protocol.wire import Json, WireError, as_int, clean_text
+from appfl_gc.site.audit import keep_for_review, record_decision
+from appfl_gc.site.isolation import contained
+from appfl_gc.site.log import PrintedText, SiteLog, file_name_part
+from appfl_gc.site.outbox import Outbox
+from appfl_gc.site.paths import SitePaths
+from appfl_gc.site.policy import PolicyError, SitePolicy, load_policy, policy_path
+from appfl_gc.site.roles.channels import find_handler
+from appfl_gc.site.roles.context import Answer, CallContext, Stopwatch
+from appfl_gc.site.session import SESSION
+from appfl_gc.site.source_loader import user_frames
+
+
+def handle(message: dict[str, Json]) -> dict[str, Json]:
+    """Answer the JSON form of a call with the JSON form of a reply. Never raises."""
+    try:
+        call = Call.from_json(message)
+    except WireError as error:
+        report = ErrorReport(ErrorClass.PROTOCOL, f"The site does not understand the call. {error}")
+        return Reply(CallId("", 0, "", 0), "", error=report).to_json()
+    # cuBLAS reads this once; without it some of its kernels give other bits each time.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    paths = SitePaths.from_environment()
+    log = SiteLog(_log_path(call))
+    stopwatch = Stopwatch()
+    with contained():
+        printed = PrintedText(log.logger)
+        try:
+            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+                policy = load_policy(policy_path())
+                context = CallContext(call, paths, policy, SESSION, log.logger, stopwatch)
+                reply = _answer(context, Outbox(paths.outbox, policy.outbox))
+        except BaseException as error:  # noqa: BLE001  sys.exit in user code must not end the worker
+            reply = Reply(call.identity, call.nonce, error=_report(error, paths))
+            log.logger.error("%s", reply.error)
+        printed.finish()
+    log.close()
+    finished = Reply(
+        reply.identity, reply.nonce, reply.values, reply.payloads, reply.measures, log.lines, reply.error
+    )
+    return finished.to_json()
+
+
+def _answer(context: CallContext, outbox: Outbox) -> Reply:
+    call = context.call
+    acknowledged = call.args.get("acknowledged")
+    if acknowledged is not None:
+        outbox.acknowledge(call, as_int(acknowledged, "The acknowledged round"))
+    _check_sources(context)
+    stored = None if call.args.get("compute_again") else outbox.find(call)
+    if stored is not None:
+        context.logger.info("%s was answered before; the stored reply goes out again.", call.identity)
+        return stored
+    answer: Answer = find_handler(call.channel)(context)
+    reply = Reply(call.identity, call.nonce, answer.values, answer.payloads, context.stopwatch.measures)
+    if answer.keep:
+        outbox.store(call, reply)
+    return reply
+
+
+def _check_sources(context: CallContext) -> None:
+    """Refuse the call if the policy refuses any of its sources; every decision is in the audit file.
+
+    Raises:
+        PolicyError: naming each refused source with its hash.
+    """
+    policy, call = context.policy, context.call
+    refused = []
+    for source in context.sources.values():
+        allowed = policy.allows(source)
+        if call.channel == "site.hello" or not allowed:
+            record_decision(policy.audit or context.paths.audit, source, call.identity, allowed)
+        if not allowed:
+            refused.append(source)
+            if source.text is not None:
+                keep_for_review(context.paths.refused, source, call.identity)
+    if refused:
+        names = "; ".join(
+            f"{s.kind} {s.filename} (SHA-256 {s.sha256})"
+            if s.text is not None
+            else f'{s.kind} "site:{s.name}"'
+            for s in refused
+        )
+        raise PolicyError(
+            f"The site's policy {policy.path} refuses {names}. {_offer(policy)}",
+            "Send the files to the site's owner (appfl-gc sources export), who allows them with: appfl-gc site allow HASH",
+        )
+
+
+def _offer(policy: SitePolicy) -> str:
+    names = ", ".join(f'{kind} "site:{name}"' for kind, name in sorted(policy.named))
+    return f"The site itself offers {names}." if names else "The site offers nothing by name."
+
+
+def _log_path(call: Call) -> Path | None:
+    config = call.args.get("config")
+    train = config.get("train_configs") if isinstance(config, dict) else None
+    if not isinstance(train, dict):
+        return None
+    directory, name = train.get("logging_output_dirname"), train.get("logging_output_filename")
+    return Path(str(directory or "./output")) / (
+        f"{name or 'result'}_{file_name_part(call.identity.client)}_{file_name_part(call.identity.run)}.txt"
+    )
+
+
+def _report(error: BaseException, paths: SitePaths) -> ErrorReport:
+    trace = clean_text("".join(traceback.format_exception(error)))
+    frames = user_frames(error, (paths.sources,))
+    if isinstance(error, AppflGcError):
+        return ErrorReport(error.error_class, error.message, error.hint, frames, trace)
+    if isinstance(error, WireError):
+        return ErrorReport(ErrorClass.PROTOCOL, f"The call is malformed. {error}", "", frames, trace)
+    described = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if frames:
+        hint = "The frames above are in your files; --debug shows the full trace."
+        return ErrorReport(ErrorClass.USER, f"Your code failed at the site. {described}", hint, frames, trace)
+    if isinstance(error, MemoryError):
+        return ErrorReport(
+            ErrorClass.USER, "The site ran out of memory.", "Use a smaller batch.", frames, trace
+        )
+    return ErrorReport(ErrorClass.INTERNAL, f"The site failed. {described}", "", frames, trace)

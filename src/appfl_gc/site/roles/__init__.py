@@ -1,0 +1,1 @@
+"""Roles: tables of named channels that a call can address."""

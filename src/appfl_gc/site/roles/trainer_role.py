@@ -1,0 +1,188 @@
+"""The role ``trainer``: a client's data, its model, and local training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from appfl_gc.payload import codec
+from appfl_gc.payload.stores import from_grant
+from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.protocol.update_spec import UpdateSpec
+from appfl_gc.protocol.wire import Json, as_object
+from appfl_gc.site.building import build_datasets, build_loss, build_metric, build_model, fresh_copy
+from appfl_gc.site.roles.context import Answer, CallContext
+from appfl_gc.site.session import cache_key
+from appfl_gc.site.source_loader import LoadedSource, SourceLoader
+from appfl_gc.site.trainer.device import choose_devices
+from appfl_gc.site.trainer.random_state import isolated
+from appfl_gc.site.trainer.run import TrainTask, run_trainer
+
+
+def sample_size(context: CallContext) -> Answer:
+    """How many training samples the client has."""
+    return Answer({"sample_size": len(_Client(context).datasets[0])})
+
+
+def describe_training(context: CallContext) -> dict[str, Json]:
+    """Sample size, the spec of the client's model and the CPU threads it would use; builds dataset and model.
+
+    Raises:
+        UserCodeError: if dataset, model, loss, metric or device can't be had.
+    """
+    client = _Client(context)
+    train, validation = client.datasets
+    spec = codec.spec_of(client.skeleton.state_dict())
+    expected = context.call.args.get("spec")
+    if expected is not None and spec != UpdateSpec.from_json(expected):
+        raise UserCodeError(
+            "The model that this site builds differs from the server's in names, shapes or dtypes of its tensors.",
+            "Versions of torch or of a model library differ, or the model depends on the machine.",
+        )
+    client.check()
+    return {
+        "sample_size": len(train),
+        "validation_size": 0 if validation is None else len(validation),
+        "spec": spec.to_json(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def train(context: CallContext) -> Answer:
+    """Train the global model on the client's data and send the update.
+
+    The reply's payload ``update`` holds the update's tensors; its values hold ``sample_size``, ``steps``,
+    ``metrics`` and the names that are ``deltas``.
+    """
+    stopwatch, call = context.stopwatch, context.call
+    client = _Client(context)
+    store = from_grant(as_object(call.args.get("grant"), "The grant"))
+    with stopwatch.measure("load"):
+        datasets, model = client.datasets, client.fresh_model()
+    with stopwatch.measure("transfer"), store.open(call.payloads["model"]) as buffer:
+        received = codec.decode(buffer, UpdateSpec.from_json(call.args.get("spec")))
+    task = TrainTask(
+        model=model,
+        train_dataset=datasets[0],
+        val_dataset=datasets[1],
+        train_configs=client.train_configs,
+        received=received,
+        loss_fn=client.loss,
+        metric=client.metric,
+        trainer=client.trainer,
+        seed=context.seed("train"),
+        round=call.identity.round,
+        args=as_object(call.args.get("task", {}), "The task"),
+        logger=context.logger,
+    )
+    with stopwatch.measure("train"), isolated(task.seed):
+        if call.threads > 0:
+            torch.set_num_threads(call.threads)
+        outcome = run_trainer(task)
+    with stopwatch.measure("encode"):
+        encoding = codec.Encoding(outcome.state, codec.spec_of(outcome.state, outcome.deltas))
+    with stopwatch.measure("transfer"):
+        reference = store.put(encoding)
+    stopwatch.count_steps(outcome.steps)
+    values: dict[str, Json] = {
+        "sample_size": outcome.sample_size,
+        "steps": outcome.steps,
+        "metrics": dict(outcome.metrics),
+        "deltas": list(outcome.deltas),
+    }
+    return Answer(values, {"update": reference}, keep=True)
+
+
+@dataclass(frozen=True)
+class _Client:
+    """What one client needs, built or found in the session."""
+
+    context: CallContext
+
+    @cached_property
+    def _loader(self) -> SourceLoader:
+        return SourceLoader(self.context.paths.home)
+
+    def _source(self, kind: str) -> LoadedSource | None:
+        source = self.context.sources.get(kind)
+        if source is None:
+            return None
+        named = self.context.policy.named
+        return self._loader.load(source, {name: path for (of, name), path in named.items() if of == kind})
+
+    def _configs(self, name: str) -> dict[str, Any]:
+        return as_object(self.context.config.get(name), name)
+
+    def _key(self, kind: str, configs: str) -> str:
+        source = self.context.sources.get(kind)
+        offered = self.context.policy.named.get((kind, source.name)) if source else None
+        identity = [source.sha256, source.name, offered] if source else None
+        seed = self.context.seed(kind, round_=0)
+        return cache_key(kind, identity, self._configs(configs), seed, self.context.call.identity.client)
+
+    @cached_property
+    def train_configs(self) -> Mapping[str, Any]:
+        """The client's training configuration; in a rehearsal an absent device becomes the CPU."""
+        configs = self._configs("train_configs")
+        if self.context.call.args.get("device_fallback"):
+            try:
+                choose_devices(str(configs.get("device") or "cpu"))
+            except UserCodeError as error:
+                self.context.logger.warning("%s The rehearsal trains on the CPU instead.", error.message)
+                return {**configs, "device": "cpu"}
+        return configs
+
+    @cached_property
+    def datasets(self) -> tuple[Any, Any]:
+        """Training and validation dataset, from the session if they were built before."""
+
+        def build() -> tuple[Any, Any]:
+            self.context.logger.info("The dataset is built.")
+            seed = self.context.seed("dataset", round_=0)
+            return build_datasets(self._configs("data_configs"), self._source("dataset"), seed=seed)
+
+        return self.context.session.get(
+            self._key("dataset", "data_configs"), build, self.context.policy.max_cached
+        )
+
+    @cached_property
+    def skeleton(self) -> nn.Module:
+        """The model as it was built; its parameters' values are of no meaning."""
+        return self.context.session.get(
+            self._key("model", "model_configs"),
+            lambda: build_model(self._configs("model_configs"), self._source("model")),
+            self.context.policy.max_cached,
+        )
+
+    def fresh_model(self) -> nn.Module:
+        """A model that no earlier task has touched, but for the tensors that the received model overwrites."""
+        copied = fresh_copy(self.skeleton)
+        if copied is None:
+            return build_model(self._configs("model_configs"), self._source("model"))
+        return copied
+
+    @property
+    def loss(self) -> Any:
+        """The loss."""
+        return build_loss(self._configs("train_configs"), self._source("loss"))
+
+    @property
+    def metric(self) -> Any:
+        """The metric, or None."""
+        return build_metric(self._source("metric"))
+
+    @property
+    def trainer(self) -> str | type[Any]:
+        """The trainer's name, or the user's class."""
+        source = self._source("trainer")
+        return str(self.train_configs.get("trainer") or "VanillaTrainer") if source is None else source.target
+
+    def check(self) -> None:
+        """Build what is cheap, so that errors show before the first round."""
+        _ = self.loss, self.metric, self.trainer
+        choose_devices(str(self.train_configs.get("device") or "cpu"))

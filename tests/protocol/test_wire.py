@@ -1,0 +1,108 @@
+"""Messages of another party: whatever arrives is parsed or refused, never believed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import ErrorClass, ErrorReport
+from appfl_gc.protocol.identity import CallId
+from appfl_gc.protocol.measures import Measures
+from appfl_gc.protocol.reference import Ref
+from appfl_gc.protocol.reply import Reply
+from appfl_gc.protocol.update_spec import Meaning, TensorSpec, UpdateSpec
+from appfl_gc.protocol.wire import MAX_DEPTH, WireError, clean_text, load_json
+
+CALL = Call(
+    CallId("run", 3, "Client1", 2),
+    "trainer.train",
+    {"config": {"a": [1, None]}},
+    {"model": Ref("file", "abc", 12, "xxh3-128:00", "safetensors")},
+    nonce="n",
+    seed=7,
+    threads=2,
+)
+REPLY = Reply(
+    CALL.identity,
+    "n",
+    {"metrics": {"loss": 0.5}},
+    {"update": Ref("file", "def", 12, "xxh3-128:01", "safetensors")},
+    Measures(1.0, 2.0, 3.0, 4.0, 5),
+    ("a line",),
+    ErrorReport(ErrorClass.USER, "It failed.", "Do this.", ("f.py:1 in g",), "trace"),
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@pytest.mark.parametrize("message", [CALL, REPLY])
+def test_messages_survive_json(message: Call | Reply) -> None:
+    assert type(message).from_json(load_json(json.dumps(message.to_json()))) == message
+
+
+def test_spec_survives_json() -> None:
+    spec = UpdateSpec((TensorSpec("w", (2, 3), "float32", Meaning.DELTA), TensorSpec("n", (), "int64")))
+    assert UpdateSpec.from_json(load_json(json.dumps(spec.to_json()))) == spec
+    assert spec.nbytes == 32
+
+
+@given(json_values)
+def test_any_json_is_a_reply_or_refused(value: object) -> None:
+    with pytest.raises(WireError):
+        Reply.from_json(value)  # type: ignore[arg-type]
+
+
+@given(st.sampled_from(sorted(REPLY.to_json())), json_values)
+def test_a_reply_with_any_field_replaced_is_a_reply_or_refused(name: str, value: object) -> None:
+    try:
+        reply = Reply.from_json({**REPLY.to_json(), name: value})  # type: ignore[dict-item]
+    except WireError:
+        return
+    json.dumps(reply.to_json())
+
+
+def test_deep_nesting_and_repeated_keys_are_refused() -> None:
+    with pytest.raises(WireError, match="nests deeper"):
+        load_json("[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2))
+    with pytest.raises(WireError):
+        load_json("[" * 100_000)
+    with pytest.raises(WireError, match="repeats a key"):
+        load_json('{"a": 1, "a": 2}')
+
+
+def test_text_of_another_party_is_safe_to_print() -> None:
+    assert clean_text("a\x1b[31mb\x00c\r\nd\te") == "a�[31mb�c�\nd\te"
+    assert clean_text("x" * 30, 10) == "x" * 10 + " [... 20 characters more]"
+    hostile = {**REPLY.to_json(), "log": ["\x1b]0;title\x07"] * 10_000}
+    reply = Reply.from_json(hostile)
+    assert len(reply.log) == 500
+    assert "\x1b" not in reply.log[0]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Reply(CallId("other", 3, "Client1", 2), "n"),
+        Reply(CallId("run", 4, "Client1", 2), "n"),
+        Reply(CallId("run", 3, "Client2", 2), "n"),
+        Reply(CallId("run", 3, "Client1", 2), "guess"),
+    ],
+)
+def test_a_reply_answers_only_its_own_call(other: Reply) -> None:
+    REPLY.check_answers(CALL)
+    with pytest.raises(WireError, match="another call"):
+        other.check_answers(CALL)
+
+
+def test_a_message_of_another_wire_version_is_refused() -> None:
+    with pytest.raises(WireError, match="version 99"):
+        Call.from_json({**CALL.to_json(), "wire": 99})
+    with pytest.raises(WireError, match="version 99"):
+        Reply.from_json({**REPLY.to_json(), "wire": 99})

@@ -1,0 +1,38 @@
+"""Metrics of a round are weighted means over the clients that report them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from appfl_gc.runner.metrics import MetricsFile, deciding_loss, numeric_metrics, weighted_means
+
+
+def test_means_are_weighted_by_sample_size() -> None:
+    means = weighted_means([(100, {"train_loss": 1.0, "val_loss": 2.0}), (300, {"train_loss": 3.0})])
+    assert means == {"train_loss": pytest.approx(2.5), "val_loss": 2.0}
+    assert weighted_means([]) == {}
+    assert weighted_means([(0, {"a": 4.0})]) == {"a": 4.0}
+
+
+def test_only_finite_numbers_count_as_metrics() -> None:
+    sent = {"loss": 1, "acc": 0.5, "nan": math.nan, "inf": math.inf, "flag": True, "text": "x", "list": [1]}
+    assert numeric_metrics(sent) == {"loss": 1.0, "acc": 0.5}  # type: ignore[arg-type]
+    assert numeric_metrics([1]) == {}
+    assert len(numeric_metrics({str(i): i for i in range(1000)})) == 200
+
+
+def test_the_servers_own_loss_decides_what_is_best() -> None:
+    assert deciding_loss({"server_val_loss": 1.0, "val_loss": 2.0, "train_loss": 3.0}) == 1.0
+    assert deciding_loss({"train_loss": 3.0}) == 3.0
+    assert deciding_loss({"val_accuracy": 0.9}) is None
+
+
+def test_rows_are_whole_lines_while_the_run_goes_on(tmp_path: Path) -> None:
+    rows = MetricsFile(tmp_path / "metrics.jsonl")
+    rows.write({"kind": "round", "round": 1})
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"kind": "round", "round": 1}
+    rows.close()

@@ -1,0 +1,61 @@
+"""The site's log: a file there, capped lines that travel back, and nothing that user code can flood."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from appfl_gc.protocol.wire import MAX_LOG_LINE, MAX_LOG_LINES
+from appfl_gc.site.log import MAX_PRINTED, PrintedText, SiteLog, file_name_part
+
+
+def test_lines_go_to_the_file_and_travel_back(tmp_path: Path) -> None:
+    path = tmp_path / "output" / "result_A_run.txt"
+    log = SiteLog(path)
+    log.logger.info("epoch %d", 1)
+    log.close()
+    assert log.lines == ("epoch 1",)
+    assert path.read_text().endswith("INFO epoch 1\n")
+
+
+def test_an_unwritable_log_file_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "output").write_text("a file")
+    log = SiteLog(tmp_path / "output" / "result.txt")
+    log.logger.info("goes on")
+    assert len(log.lines) == 2
+    assert "can't be written" in log.lines[0]
+
+
+def test_endless_logs_are_capped_and_counted(tmp_path: Path) -> None:
+    log = SiteLog(tmp_path / "log.txt")
+    for number in range(MAX_LOG_LINES + 100):
+        log.logger.info("%d %s", number, "x" * 10_000)
+    assert len(log.lines) == MAX_LOG_LINES
+    assert max(map(len, log.lines)) <= MAX_LOG_LINE
+    assert "101 lines more" in log.lines[-1]
+
+
+def test_megabytes_of_prints_are_capped() -> None:
+    log = SiteLog(None)
+    printed = PrintedText(log.logger)
+    print("hello", file=printed)
+    print("no line end", end="", file=printed)
+    for _ in range(100):
+        print("y" * 100_000, file=printed)
+    printed.finish()
+    assert log.lines[0] == "hello"
+    assert sum(map(len, log.lines)) < MAX_PRINTED + 1000
+    assert "characters more were printed" in log.lines[-1]
+
+
+def test_the_logger_is_outside_the_logging_tree() -> None:
+    logging.getLogger().handlers.clear()
+    log = SiteLog(None)
+    log.logger.info("still here")
+    assert log.lines == ("still here",)
+
+
+def test_any_client_id_makes_one_file_name() -> None:
+    assert file_name_part("../../etc/passwd") == ".._.._etc_passwd"
+    assert "/" not in file_name_part("a/b" * 100)
+    assert file_name_part("") == "_"

@@ -1,0 +1,100 @@
+"""Nothing computed is thrown away: the outbox answers a later attempt of the same call."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.identity import CallId
+from appfl_gc.protocol.reference import Ref
+from appfl_gc.protocol.reply import Reply
+from appfl_gc.site.outbox import Outbox
+from appfl_gc.site.policy import OutboxLimits
+
+
+def make_call(round_: int = 1, attempt: int = 1, client: str = "A", **changes: object) -> Call:
+    call = Call(
+        CallId("run", round_, client, attempt),
+        "trainer.train",
+        {"config": {"lr": 0.1}},
+        {"model": Ref("file", f"locator-{attempt}", 4, "xxh3-128:aa", "safetensors")},
+        nonce=f"nonce-{attempt}",
+        seed=1,
+        threads=1,
+    )
+    return replace(call, **changes)  # type: ignore[arg-type]
+
+
+def make_reply(call: Call, steps: int = 10) -> Reply:
+    return Reply(call.identity, call.nonce, {"steps": steps})
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Outbox:
+    return Outbox(tmp_path / "outbox", OutboxLimits())
+
+
+def test_a_later_attempt_gets_the_stored_reply_under_its_own_nonce(outbox: Outbox) -> None:
+    first, second = make_call(attempt=1), make_call(attempt=2)
+    outbox.store(first, make_reply(first))
+    found = outbox.find(second)
+    assert found is not None
+    assert found.values == {"steps": 10}
+    found.check_answers(second)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        make_call(round_=2),
+        make_call(client="B"),
+        make_call(channel="trainer.sample_size"),
+        make_call(args={"config": {"lr": 0.2}}),
+        make_call(seed=2),
+        make_call(threads=2),
+        make_call(payloads={"model": Ref("file", "locator-1", 4, "xxh3-128:bb", "safetensors")}),
+    ],
+    ids=["round", "client", "channel", "configuration", "seed", "threads", "model"],
+)
+def test_another_call_never_gets_it(outbox: Outbox, other: Call) -> None:
+    outbox.store(make_call(), make_reply(make_call()))
+    assert outbox.find(other) is None
+
+
+def test_acknowledged_rounds_are_forgotten_and_later_ones_kept(outbox: Outbox) -> None:
+    for round_ in (1, 2, 3):
+        outbox.store(make_call(round_), make_reply(make_call(round_)))
+    outbox.store(make_call(1, client="B"), make_reply(make_call(1, client="B")))
+    outbox.acknowledge(make_call(3), up_to_round=2)
+    assert [outbox.find(make_call(round_)) is not None for round_ in (1, 2, 3)] == [False, False, True]
+    assert outbox.find(make_call(1, client="B")) is not None
+
+
+def test_a_damaged_entry_means_work_again_not_a_failure(outbox: Outbox) -> None:
+    outbox.store(make_call(), make_reply(make_call()))
+    (entry,) = outbox.directory.glob("*/*/*.json")
+    entry.write_text(entry.read_text()[:-5])
+    assert outbox.find(make_call()) is None
+
+
+def test_the_owners_limits_hold(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, OutboxLimits(max_bytes=1000, max_days=1.0))
+    outbox.store(make_call(1), make_reply(make_call(1)))
+    (old,) = tmp_path.glob("*/*/*.json")
+    os.utime(old, (0, 0))
+    outbox.store(make_call(2), make_reply(make_call(2)))
+    assert outbox.find(make_call(1)) is None
+    for round_ in range(3, 9):
+        outbox.store(make_call(round_), make_reply(make_call(round_)))
+    assert sum(path.stat().st_size for path in tmp_path.glob("*/*/*.json")) <= 1000
+    assert outbox.find(make_call(8)) is not None
+
+
+def test_a_run_can_be_forgotten_whole(outbox: Outbox) -> None:
+    outbox.store(make_call(), make_reply(make_call()))
+    outbox.clear_run("run")
+    assert outbox.find(make_call()) is None
