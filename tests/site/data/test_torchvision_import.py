@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ def run(code: str, *arguments: str) -> str:
 
 
 @needs_torchvision
-def test_models_transforms_and_data_sets_work_after_it(tmp_path: Path) -> None:
+def test_models_transforms_and_data_sets_work_after_it(
+    tmp_path: Path, write_mnist: Callable[..., None]
+) -> None:
     code = """
 import sys
 import numpy as np, torch
@@ -35,14 +38,9 @@ from torchvision.transforms import v2
 model = torchvision.models.resnet18(num_classes=10)
 model(torch.zeros(2, 3, 32, 32)).sum().backward()
 
-from appfl_gc.site.data.mnist import load_mnist
-from appfl_gc.site.data import Dataset, iid_partition
+from appfl_gc.site.data import Dataset
 from appfl_gc.site.data.dataset import as_tensors
-sys.path.insert(0, "tests/site/data")
-from pathlib import Path
-from appfl_gc.site.data.mnist import IDX_FILES
-root = Path(sys.argv[1])
-mnist = torchvision.datasets.MNIST(root, transform=transforms.ToTensor())
+mnist = torchvision.datasets.MNIST(sys.argv[1], transform=transforms.ToTensor())
 reads = []
 real = torchvision.datasets.MNIST.__getitem__
 torchvision.datasets.MNIST.__getitem__ = lambda self, index: reads.append(index) or real(self, index)
@@ -62,8 +60,6 @@ read = as_tensors(colour)
 assert torch.equal(read.data_input, torch.stack([colour[i][0] for i in range(2)]))
 print("all well")
 """
-    from tests.site.data.idx_files import write_mnist
-
     write_mnist(tmp_path / "MNIST" / "raw")
     assert "all well" in run(code, str(tmp_path))
 
