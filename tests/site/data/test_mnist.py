@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import logging
 import sys
@@ -131,6 +132,20 @@ def test_a_download_happens_once_and_only_where_files_are_missing(
     assert len(load_mnist(root=root, download=True)[0]) == 30
     assert len(load_mnist(root=root, download=True)[0]) == 30
     assert downloads == [str(root)]
+
+
+def test_a_client_that_waited_for_anothers_download_does_not_repeat_it(
+    tmp_path: Path,
+    downloads: list[str],
+    write_mnist: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wait(*_: object) -> None:
+        write_mnist(tmp_path / "MNIST" / "raw", train=12)  # what the other did while it held the lock
+
+    monkeypatch.setattr(fcntl, "flock", wait)
+    assert len(load_mnist(root=tmp_path, download=True)[0]) == 12
+    assert not downloads
 
 
 def test_a_download_without_root_goes_to_the_users_cache(

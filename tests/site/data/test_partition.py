@@ -132,6 +132,14 @@ def test_dirichlet_classes_follow_alpha2() -> None:
     assert largest_class(0.1) > 0.4
 
 
+@pytest.mark.parametrize("strategy", ["class_noniid", "dirichlet_noniid"])
+def test_the_samples_of_a_class_are_dealt_at_random(strategy: str) -> None:
+    shares = PARTITIONS[strategy](numbered(np.zeros(100, dtype=np.int64)), 2)
+    first, second = (share.data_input for share in shares)
+    assert first.min() < second.max()
+    assert second.min() < first.max()
+
+
 def test_ten_thousand_clients_are_served() -> None:
     labels = np.random.default_rng(0).integers(0, 10, 60_000)
     for partition in PARTITIONS.values():
