@@ -48,12 +48,10 @@ class Document:
         """The value at ``path``, or None."""
         value: Any = self.tree
         for part in path:
-            if (isinstance(value, dict) and part in value) or (
-                isinstance(value, list) and isinstance(part, int) and part < len(value)
-            ):
-                value = value[part]
+            if isinstance(value, list) and isinstance(part, int):
+                value = value[part] if part < len(value) else None
             else:
-                return None
+                value = value.get(part) if isinstance(value, dict) else None
         return value
 
     def mark(self, path: KeyPath) -> Mark:
@@ -66,12 +64,10 @@ class Document:
     def move(self, old: KeyPath, new: KeyPath) -> None:
         """Move the value at ``old`` to ``new`` with its marks; blocks on the way are made."""
         value = self.get(old[:-1]).pop(old[-1])
-        block: Any = self.tree
-        for part in new[:-1]:
-            if isinstance(block, dict):
-                block.setdefault(part, {})
-            block = block[part]
-        block[new[-1]] = value
+        for length in range(1, len(new)):
+            if self.get(new[:length]) is None:
+                self.get(new[: length - 1])[new[length - 1]] = {}
+        self.get(new[:-1])[new[-1]] = value
         moved = {path: mark for path, mark in self.marks.items() if path[: len(old)] == old}
         for path, mark in moved.items():
             del self.marks[path]
@@ -90,7 +86,7 @@ def read_document(path: str | Path) -> Document:
     """Read a YAML file whose root is a block of keys.
 
     Raises:
-        ConfigError: if there is no such file, or it is not YAML of that form. Every duplicate key is reported.
+        ConfigError: if there is no such file, or it is not YAML of that form; has every duplicate key.
     """
     name = str(path)
     text = _read_text(name, Path(path))
@@ -165,7 +161,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
-        r"^[-+]?(\d[\d_]*\.[\d_]*([eE][-+]?\d+)?|\.\d[\d_]*([eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.(inf|Inf|INF))$|^\.(nan|NaN|NAN)$"
+        r"^[-+]?(\d[\d_]*\.[\d_]*([eE][-+]?\d+)?|\.\d[\d_]*([eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+"
+        r"|\.(inf|Inf|INF))$|^\.(nan|NaN|NAN)$"
     ),
     list("-+0123456789."),
 )

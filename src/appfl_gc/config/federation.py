@@ -117,7 +117,7 @@ class Federation:
         object.__setattr__(self, "sources", MappingProxyType(dict(self.sources)))
 
     def scheduler_kwargs(self) -> dict[str, Any]:
-        """A copy of ``scheduler_kwargs`` with what published schedulers are given besides: ``num_clients``."""
+        """A copy of ``scheduler_kwargs`` with ``num_clients``, which published schedulers are given besides."""
         return {**thaw(self.server_configs.scheduler_kwargs), "num_clients": self.server_configs.num_clients}
 
     def aggregator_kwargs(self) -> dict[str, Any]:

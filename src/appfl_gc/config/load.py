@@ -32,7 +32,7 @@ class Examination:
     Attributes:
         federation: the loaded configuration, or None if there are errors.
         diagnostics: errors, then warnings, then notes.
-        views: title, merged block and typed block of the server and of each client, as far as they could be read.
+        views: title, merged block and typed block of the server and of each client, as far as they were read.
     """
 
     federation: Federation | None
@@ -59,7 +59,7 @@ def load(
     Args:
         server_config: the YAML file with ``client_configs`` and ``server_configs``.
         client_config: the YAML file with ``clients``.
-        overrides: ``KEY=VALUE`` texts that win over both files, such as ``server_configs.num_global_epochs=3``.
+        overrides: ``KEY=VALUE`` texts that win over both files, such as ``server_configs.device=cpu``.
         strict: whether warnings are errors.
         local: whether to rehearse on this machine: all endpoints local, no remote store.
         local_data: with ``local``, ``path.py:function`` by client or dataset function whose data is replaced.
@@ -84,7 +84,7 @@ def check(
     local: bool = False,
     local_data: Mapping[str, str] = NONE,
 ) -> tuple[Diagnostic, ...]:
-    """Everything that is to be said about a configuration: errors, then warnings, then notes. Arguments as ``load``."""
+    """All that is to be said about a configuration, errors first, then warnings and notes; see ``load``."""
     return examine(
         server_config, client_config, overrides=overrides, strict=strict, local=local, local_data=local_data
     ).diagnostics
@@ -99,7 +99,7 @@ def examine(
     local: bool = False,
     local_data: Mapping[str, str] = NONE,
 ) -> Examination:
-    """Read, merge and check a configuration without raising. Arguments as ``load``."""
+    """Read, merge and check a configuration without raising; arguments as in ``load``."""
     findings = Findings()
     documents: list[Document] = []
     for path in (server_config, client_config):
@@ -234,7 +234,7 @@ class _Reading:
         if settings.num_clients and settings.num_clients != len(clients):
             checker.error(
                 ("num_clients",),
-                f"`num_clients` is {settings.num_clients}, and {self.clients.name} lists {len(clients)} clients.",
+                f"`num_clients` is {settings.num_clients}, and {self.clients.name} has {len(clients)} clients.",
                 "Make them equal.",
             )
         settings = rules.builtin_kwargs(settings, checker)
@@ -257,7 +257,7 @@ class _Reading:
                 remote.append(entry.place(("endpoint_id",)))
         if remote:
             self.findings.note(
-                f"{len(remote)} of {len(ids)} clients are at Globus Compute endpoints, which `run` does not reach yet.",
+                f"{len(remote)} of {len(ids)} clients are at Globus Compute endpoints; `run` does not reach them yet.",
                 *remote[0],
                 hint="`--local` rehearses the configuration on this machine.",
             )

@@ -79,7 +79,7 @@ class Layered:
         return None
 
     def place(self, path: KeyPath) -> tuple[Mark, str]:
-        """Where to point for ``path``: the value, else the block that lacks it, and the key as people write it."""
+        """Where to point for ``path`` (the value, else the block that lacks it), and the key as people write it."""
         for length in range(len(path), 0, -1):
             layers = reversed(self._layers_of(path))
             if length == len(path):
@@ -126,7 +126,7 @@ class Interpolation:
         self._config = OmegaConf.create(self._root) if _has_dollar(self._root) else None
 
     def resolve(self, block: Layered, findings: Findings) -> None:
-        """Replace the interpolations of ``block`` by their values; one that fails is an error and is left out."""
+        """Replace interpolations by their values; one that fails is an error and is left out."""
         if self._config is None or not _has_dollar(block.tree):
             return
         # Under the common root, so that both absolute and relative names find what they name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 REDACTED = "(redacted)"
@@ -17,13 +18,13 @@ WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 def is_secret(name: str, value: Any, *, inside_credentials: bool = False) -> bool:
     """Whether the value of the key ``name`` must not be shown.
 
-    ``token`` counts for text only: ``max_token: 512`` is no secret. ``..._file``, ``..._path`` and ``..._name``
-    name a place, not a secret.
+    ``token`` counts for text only: ``max_token: 512`` is no secret. What ends in ``file``, ``path`` or ``name``
+    is a place, not a secret.
     """
     words = [word.lower() for word in WORD.findall(name)]
     if isinstance(value, bool) or value is None or (words and words[-1] in {"file", "path", "name", "dir"}):
         return False
-    if ALWAYS & set(words) or PAIRS & set(zip(words, words[1:], strict=False)):
+    if ALWAYS & set(words) or PAIRS & set(pairwise(words)):
         return True
     if isinstance(value, str) and {"token", "tokens"} & set(words):
         return True

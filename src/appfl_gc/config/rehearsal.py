@@ -61,7 +61,7 @@ def substitute_data(
             near = nearest(name, [*clients, *names])
             findings.error(
                 f"No client and no dataset function is called `{name}`.", LOCAL_DATA_OPTION,
-                hint=f"Did you mean `{near}`?" if near else f"The clients are {', '.join(list(clients)[:10])}.",
+                hint=f"Did you mean `{near}`?" if near else f"Clients: {', '.join(list(clients)[:10])}.",
             )  # fmt: skip
         found = definition(Path(path).expanduser().absolute(), function)
         for block in chosen:

@@ -77,11 +77,13 @@ def _check_vanilla(client: Client, check: TypedCheck) -> None:
 
 
 def _check_torch_names(train: TrainConfigs, check: TypedCheck) -> None:
-    names = [("optim", train.optim, TORCH_OPTIMISERS, "torch.optim")]
-    if train.loss_fn_path is None:
-        names.append(("loss_fn", train.loss_fn, TORCH_LOSSES, "torch.nn"))
     if train.trainer_path:
         return
+    loss = train.loss_fn if train.loss_fn_path is None else None
+    names: tuple[tuple[str, str | None, tuple[str, ...], str], ...] = (
+        ("optim", train.optim, TORCH_OPTIMISERS, "torch.optim"),
+        ("loss_fn", loss, TORCH_LOSSES, "torch.nn"),
+    )
     for key, value, known, module in names:
         if value is None or value in known:
             continue
@@ -136,7 +138,7 @@ def check_server(server: ServerConfigs, check: TypedCheck, *, send_gradient: boo
 
 
 def builtin_kwargs(server: ServerConfigs, check: TypedCheck) -> ServerConfigs:
-    """The server's settings with the kwargs of built-in classes checked, defaults filled in, ignored keys gone."""
+    """The settings with the kwargs of built-in classes checked: defaults filled in, ignored keys gone."""
     changes: dict[str, object] = {}
     tables: tuple[tuple[str, Mapping[str, type[Block]], str | None], ...] = (
         ("scheduler", SCHEDULER_KWARGS, server.scheduler_path),

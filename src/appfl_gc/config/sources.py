@@ -26,8 +26,8 @@ class Wanted:
 
     Attributes:
         kind: the kind of source.
-        path_key, name_key, kwargs_key: keys of the path, the name in the file and the keyword arguments; ``name_key``
-            and ``kwargs_key`` may be empty.
+        path_key, name_key, kwargs_key: keys of the path, the name in the file and the keyword arguments.
+            The last may be empty.
         path, name, kwargs: their values.
         is_class: what to take when there is no name: the last class or the last function.
         positional: how many arguments it is given by position.
@@ -137,7 +137,7 @@ class SourceReader:
                     )
             elif top and (path.parent / f"{top}.py").is_file():
                 self._findings.warning(
-                    f"The file imports {top}, and {top}.py lies beside it, but it travels to the sites alone.", mark,
+                    f"The file imports {top} from {top}.py beside it, but it travels to the sites alone.", mark,
                     hint="Put what it needs into the file, or install it at the sites as a package.",
                 )  # fmt: skip
 

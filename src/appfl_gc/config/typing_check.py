@@ -21,7 +21,7 @@ MISSING = "???"
 
 
 class TypedCheck:
-    """Checks one merged block. ``broken`` holds the paths whose values were refused, so that later rules stay silent."""
+    """Checks one merged block. ``broken`` holds the paths of refused values, on which later rules stay silent."""
 
     def __init__(
         self, block: Layered, findings: Findings, keep: Callable[[KeyPath], bool] = lambda _: False
@@ -116,12 +116,11 @@ class TypedCheck:
         location: KeyPath = ()
         value: Any = clean
         for part in detail["loc"]:
-            if (isinstance(value, dict) and part in value) or (
-                isinstance(value, list) and isinstance(part, int) and part < len(value)
-            ):
-                value = value[part]
-            else:
+            if isinstance(value, list):
+                value = dict(enumerate(value))
+            if not isinstance(value, dict) or part not in value:
                 break
+            value = value[part]
             location = (*location, part)
         place = path + location
         expected, hint = _expected(detail, value)

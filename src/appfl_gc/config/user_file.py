@@ -36,7 +36,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class ImportedName:
-    """One name that the file imports: ``module`` alone, or ``name`` from it. ``level`` counts leading dots."""
+    """One imported name: ``module`` alone, or ``name`` from it. ``level`` counts leading dots."""
 
     module: str
     name: str

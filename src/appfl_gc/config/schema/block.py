@@ -31,8 +31,8 @@ class Support:
     Attributes:
         status: what becomes of it.
         why: the reason, for the documentation and for messages.
-        refused: values that are an error until the feature is built; ``ANY_VALUE`` stands for all but empty and
-            false ones.
+        refused: values that are an error until the feature is built; ``ANY_VALUE`` stands for all that are
+            not empty or false.
         required: whether the key must be given.
         quiet: whether a key without effect passes without a warning.
     """
@@ -61,7 +61,7 @@ def key(
     quiet: bool = False,
     **constraints: Any,
 ) -> Any:
-    """A key of a block: description, default, support, and pydantic's constraints (``ge``, ``pattern`` ...)."""
+    """A key of a block: description, default, support, pydantic's constraints (``ge``, ``pattern`` ...)."""
     return Field(
         default,
         description=description,
@@ -147,8 +147,15 @@ class Block(BaseModel):
     """Old and misspelt names of keys, and the names that they stand for."""
 
     def plain(self) -> dict[str, Any]:
-        """The block as plain dictionaries and lists with its defaults, without keys that are not set."""
-        return {str(name): value for name, value in thaw(self.model_dump(exclude_none=True)).items()}
+        """As plain dictionaries and lists: the keys that are set, and the defaults that have an effect."""
+        result: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            counts = name in self.model_fields_set or support_of(field).status is Status.WORKS
+            if value is None or not counts:
+                continue
+            result[name] = value.plain() if isinstance(value, Block) else thaw(value)
+        return {**result, **thaw(self.model_extra or {})}
 
     def working(self) -> dict[str, Any]:
         """``plain``, but only the keys that have an effect."""
