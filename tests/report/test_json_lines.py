@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.report.sample_run import BUG, Clock, finished, set_aside, started, whole_run
 
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.report.json_lines import JsonLines, plain_json
 from appfl_gc.runner.events import ClientFailed, ClientTrained, Outcome, RunEvent
+from tests.report.sample_run import BUG, Clock, finished, set_aside, started, whole_run
 
 
 def objects_of(*events: RunEvent, debug: bool = False) -> list[dict[str, Any]]:

@@ -8,11 +8,11 @@ import threading
 
 import pytest
 from rich.console import Console
-from tests.report.sample_run import round_events, started, whole_run
 
 from appfl_gc.report.live import LiveDisplay
 from appfl_gc.report.summary import Summary
 from appfl_gc.runner.events import Logged
+from tests.report.sample_run import round_events, started, whole_run
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
@@ -25,7 +25,7 @@ def terminal(stream: io.StringIO) -> Console:
 
 def test_it_paints_and_gives_the_cursor_back_when_the_run_ends() -> None:
     stream = io.StringIO()
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     console = terminal(stream)
     with LiveDisplay(console) as display:
         summary = Summary(console)
@@ -36,7 +36,9 @@ def test_it_paints_and_gives_the_cursor_back_when_the_run_ends() -> None:
     assert "Run run-1" in text
     assert text.count(HIDE) == text.count(SHOW) == 1
     assert text.index(SHOW) < text.index("Finished")
-    assert threading.active_count() == threads
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_nothing_is_painted_before_a_run_starts() -> None:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from tests.report.sample_run import BUG, Clock, round_events, set_aside, started, trained
 
 from appfl_gc.report.live_view import done_share, view
 from appfl_gc.report.progress import RunProgress
 from appfl_gc.runner.events import ClientChanged, ClientState, Logged, RoundStarted, RunEvent
+from tests.report.sample_run import BUG, Clock, round_events, set_aside, started, trained
 
 
 def progress_of(*events: RunEvent, clock: Clock | None = None) -> RunProgress:

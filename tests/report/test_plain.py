@@ -4,10 +4,9 @@ import io
 import logging
 import re
 
-from tests.report.sample_run import BUG, LOST, Clock, set_aside, started, whole_run
-
 from appfl_gc.report.plain import PlainDisplay
 from appfl_gc.runner.events import ClientChanged, ClientFailed, ClientState, Logged, RunEvent
+from tests.report.sample_run import BUG, LOST, Clock, set_aside, started, whole_run
 
 
 def lines_of(*events: RunEvent, quiet: bool = False, level: int = logging.INFO) -> list[str]:

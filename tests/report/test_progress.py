@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.report.sample_run import BUG, Clock, round_events, set_aside, started, trained, whole_run
 
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.report.progress import RunProgress
 from appfl_gc.runner.events import ClientChanged, ClientState, RoundFinished, RoundStarted
+from tests.report.sample_run import BUG, Clock, round_events, set_aside, started, trained, whole_run
 
 
 def progress_after(*events: object, clock: Clock | None = None) -> RunProgress:

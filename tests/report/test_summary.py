@@ -5,10 +5,10 @@ import re
 
 import pytest
 from rich.console import Console
-from tests.report.sample_run import BUG, RUN_DIR, Clock, finished, round_events, set_aside, started, whole_run
 
 from appfl_gc.report.summary import CLIENTS_LISTED, Summary
 from appfl_gc.runner.events import Outcome, RunEvent
+from tests.report.sample_run import BUG, RUN_DIR, Clock, finished, round_events, set_aside, started, whole_run
 
 COMMAND = ("appfl-gc", "run", "--server_config", "my server.yaml")
 

@@ -13,16 +13,17 @@ from typing import TextIO
 def owned_stdout() -> Iterator[TextIO]:
     """Yield a stream to the real stdout while file descriptor 1 and ``sys.stdout`` lead to stderr."""
     original = sys.stdout
-    try:
-        descriptor, errors = original.fileno(), sys.stderr.fileno()
-    except (OSError, ValueError, AttributeError):  # replaced by an object without a file, as tests do
-        with contextlib.redirect_stdout(sys.stderr):
+    if (original, sys.stderr) != (sys.__stdout__, sys.__stderr__):
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # somebody holds the streams, as tests do: swap names only
             yield original
         return
     original.flush()
+    descriptor = original.fileno()
     kept = os.dup(descriptor)
     with open(kept, "w", encoding="utf-8", newline="\n", closefd=False) as stream:
-        os.dup2(errors, descriptor)
+        os.dup2(sys.stderr.fileno(), descriptor)
         try:
             yield stream
         finally:
@@ -30,4 +31,4 @@ def owned_stdout() -> Iterator[TextIO]:
             os.dup2(kept, descriptor)
             with contextlib.suppress(BrokenPipeError):
                 stream.flush()
-            os.close(kept)
+    os.close(kept)

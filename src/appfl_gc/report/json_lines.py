@@ -59,7 +59,7 @@ class JsonLines:
         self._write(_snake_case(type(event).__name__), fields)
 
     def ended_by(self, exit_code: int, errors: Sequence[Mapping[str, Json]]) -> None:
-        """Write ``{"event": "error", ...}``: the last line of a program that ends without ``run_finished``."""
+        """Write ``{"event": "error", ...}``, the last line where there is no ``run_finished``."""
         self._write("error", {"exit_code": exit_code, "errors": [dict(error) for error in errors]})
 
     def _write(self, event: str, fields: Mapping[str, Json]) -> None:
