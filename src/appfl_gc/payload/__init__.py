@@ -1,0 +1,1 @@
+"""Payloads: tensors as bytes, the stores that move them, and the arena in which updates land."""

@@ -1,0 +1,1 @@
+"""Schedulers: who trains when, as pure state machines."""

@@ -1,0 +1,65 @@
+"""Federated averaging (McMahan et al., Communication-Efficient Learning of Deep Networks from Decentralized
+Data, AISTATS 2017, Algorithm 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from appfl_gc.aggregator.weighted_sum import subtracted_sum, weighted_mean
+from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.protocol.schedule import UpdateMeta
+from appfl_gc.protocol.update_spec import Meaning
+
+MODES = ("equal", "sample_size")
+
+
+class FedAvgAggregator:
+    """The weighted mean of the updates: w <- sum of n_k / n * w_k over the clients k that answered.
+
+    Where an update holds differences d_k to the model that was sent (``send_gradient: True``), the same mean is
+    w <- w - sum of n_k / n * d_k. Accuracy: see ``weighted_sum``.
+
+    Args:
+        client_weights_mode: ``sample_size`` for n_k training examples of client k and n of all that answered, as
+            in the paper; ``equal`` for n_k = 1.
+
+    Raises:
+        UserCodeError: if the mode is another.
+    """
+
+    def __init__(self, client_weights_mode: str = "equal") -> None:
+        if client_weights_mode not in MODES:
+            raise UserCodeError(
+                f"client_weights_mode is {client_weights_mode!r}; FedAvgAggregator knows {' and '.join(MODES)}."
+            )
+        self.client_weights_mode = client_weights_mode
+
+    def weights(self, metas: Sequence[UpdateMeta], staleness: Sequence[int]) -> list[float]:
+        """Weights of sum 1 (see ``Aggregator.weights``); staleness does not matter.
+
+        Raises:
+            UserCodeError: in mode ``sample_size``, if no client has an example.
+        """
+        if self.client_weights_mode == "equal":
+            return [1.0 / len(metas)] * len(metas)
+        total = sum(meta.sample_size for meta in metas)
+        if total <= 0 or any(meta.sample_size < 0 for meta in metas):
+            sizes = ", ".join(f"{meta.update.client}: {meta.sample_size}" for meta in metas)
+            raise UserCodeError(
+                f"Updates cannot be weighted by sample size: the clients' numbers of examples are {sizes}.",
+                "Check the training data at the clients, or set client_weights_mode: equal.",
+            )
+        return [meta.sample_size / total for meta in metas]
+
+    def reduce(
+        self, global_block: torch.Tensor, updates: torch.Tensor, weights: Sequence[float], meaning: Meaning
+    ) -> torch.Tensor:
+        """See ``Aggregator.reduce``."""
+        if math.fsum(weights) <= 0:
+            raise UserCodeError("The weights of the updates add up to nothing.")
+        if meaning is Meaning.DELTA:
+            return subtracted_sum(global_block, updates, weights)
+        return weighted_mean(updates, weights)

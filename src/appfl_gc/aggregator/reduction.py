@@ -1,0 +1,133 @@
+"""From updates in an arena to the file of the next global model, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from appfl_gc.aggregator.base import Aggregator
+from appfl_gc.aggregator.user_class import UserClassAggregator
+from appfl_gc.payload import model_file
+from appfl_gc.payload.arena import Arena
+from appfl_gc.payload.codec import Layout, Segment, difference, tensor_bytes, torch_dtype
+from appfl_gc.payload.files import replacing, write_all_at
+from appfl_gc.payload.gate import all_sound, describe, first_unsound
+from appfl_gc.payload.workers import for_each
+from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.protocol.schedule import UpdateMeta
+from appfl_gc.protocol.update_spec import FLOATING, ITEM_SIZE, Meaning
+
+LARGEST_BLOCK = 1 << 16
+SMALLEST_BLOCK = 1 << 12
+BLOCK_ROWS = 64
+
+
+def aggregate(
+    aggregator: Aggregator | UserClassAggregator,
+    current: Path,
+    arena: Arena,
+    slots: Sequence[int],
+    metas: Sequence[UpdateMeta],
+    staleness: Sequence[int],
+    out: Path,
+    threads: int | None = None,
+) -> None:
+    """Write the next global model, by blocks or by a user's class that wants whole models.
+
+    Args:
+        aggregator: what folds the updates.
+        current: the model file of the current version.
+        arena: holds the updates in ``slots``, in client order; ``metas`` and ``staleness`` belong to them.
+        out: the new model file.
+        threads: as for ``reduce_model``.
+
+    Raises:
+        UserCodeError: if the aggregator fails or returns something else than a finite model of the same spec.
+        OSError: if ``out`` cannot be written.
+    """
+    if isinstance(aggregator, UserClassAggregator):
+        state = {meta.update.client: arena.state(slot) for meta, slot in zip(metas, slots, strict=True)}
+        spec = model_file.read_spec(current)
+        model_file.write(aggregator.aggregate(spec, state, metas, staleness), out, spec)
+        return
+    reduce_model(aggregator, current, arena, slots, aggregator.weights(metas, staleness), out, threads)
+
+
+def reduce_model(
+    aggregator: Aggregator,
+    current: Path,
+    arena: Arena,
+    slots: Sequence[int],
+    weights: Sequence[float],
+    out: Path,
+    threads: int | None = None,
+) -> None:
+    """Fold the updates in ``slots`` into the model file ``current`` and write the model file ``out``.
+
+    Each block of the new model goes straight into the new file, which is written aside, brought to the disk and
+    renamed. Memory taken is a few blocks per thread, whatever the model's size and the number of updates. Block
+    boundaries depend on spec and number of updates only, and rows are in client order: the bits depend neither
+    on the order of arrival, nor on slots, nor on threads.
+
+    Args:
+        aggregator: what folds a block.
+        current: the model file of the current version; its names, shapes and dtypes are the arena's.
+        arena: holds the updates.
+        slots: one per update, in client order.
+        weights: one per update, from ``aggregator.weights``.
+        out: the new model file.
+        threads: None for the usable cores.
+
+    Raises:
+        UserCodeError: if the aggregator returns blocks of another shape or dtype, or numbers that are not
+            finite; names the tensor.
+        OSError: if ``out`` cannot be written; nothing is left of it then.
+    """
+    old = model_file.mapped(current)
+    layout = Layout.of(model_file.read_spec(current))
+    plain = arena.spec.with_meaning([tensor.name for tensor in arena.spec.tensors], Meaning.VALUE)
+    problem = difference(plain, layout.spec)
+    if problem:
+        raise UserCodeError(f"The global model does not fit the updates. {problem}")
+    longest = _block_length(len(slots))
+    blocks = [
+        (run, begin, min(begin + longest, run.numel))
+        for run in arena.layout.runs()
+        for begin in range(0, run.numel, longest)
+    ]
+    with replacing(out) as fd:
+        write_all_at(fd, memoryview(layout.header), 0)
+
+        def reduce_block(block: tuple[Segment, int, int]) -> None:
+            run, begin, end = block
+            place = layout.start + run.offset + begin * ITEM_SIZE[run.dtype]
+            before = torch.frombuffer(old, dtype=torch_dtype(run.dtype), count=end - begin, offset=place)
+            after = aggregator.reduce(before, arena.block(slots, run, begin, end), weights, run.meaning)
+            _check_block(after, before, layout, run, begin)
+            write_all_at(fd, tensor_bytes(after), place)
+
+        for_each(blocks, reduce_block, threads)
+
+
+def _block_length(rows: int) -> int:
+    """Elements of a block, a power of two: the more rows, the fewer, so that a block of all stays small."""
+    length = LARGEST_BLOCK
+    while length > SMALLEST_BLOCK and length * rows > LARGEST_BLOCK * BLOCK_ROWS:
+        length //= 2
+    return length
+
+
+def _check_block(after: torch.Tensor, before: torch.Tensor, layout: Layout, run: Segment, begin: int) -> None:
+    tensor, element = layout.tensor_at(run.offset + begin * ITEM_SIZE[run.dtype])
+    if after.shape != before.shape or after.dtype != before.dtype:
+        raise UserCodeError(
+            f"The aggregator returned {after.dtype} of shape {list(after.shape)} for a block of tensor "
+            f"{tensor.name!r}; expected {before.dtype} of shape {list(before.shape)}."
+        )
+    if run.dtype in FLOATING and not all_sound(after):
+        index = first_unsound(after)
+        tensor, element = layout.tensor_at(run.offset + (begin + index) * ITEM_SIZE[run.dtype])
+        problem = describe(tensor, element, after[index].item())
+        raise UserCodeError(f"The aggregated model is not finite. {problem}")

@@ -1,0 +1,153 @@
+"""A user's aggregator class that folds whole models at once, as published configurations name it by file."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from appfl_gc.aggregator.base import Aggregator
+from appfl_gc.payload.codec import difference, spec_of
+from appfl_gc.payload.gate import all_sound, describe, first_unsound
+from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.protocol.schedule import UpdateMeta
+from appfl_gc.protocol.update_spec import UpdateSpec
+
+
+class UserClassAggregator:
+    """Feeds ``aggregate(local_models, **kwargs) -> state_dict`` and checks what comes back.
+
+    The local models are views of the arena: the class may write to them, the updates stay as they are, but what
+    it writes to takes memory. ``set_client_sample_size(client_id, n)`` is called before each aggregation where
+    the class has it. Keyword arguments are passed as far as ``aggregate`` takes them: ``staleness``,
+    ``local_steps`` and ``sample_sizes``, each by client.
+
+    Args:
+        instance: an object of the user's class.
+    """
+
+    def __init__(self, instance: Any) -> None:
+        self.instance = instance
+        self.name = type(instance).__name__
+
+    def aggregate(
+        self,
+        spec: UpdateSpec,
+        local_models: Mapping[str, Mapping[str, torch.Tensor]],
+        metas: Sequence[UpdateMeta],
+        staleness: Sequence[int],
+    ) -> dict[str, torch.Tensor]:
+        """The new model's state, of ``spec``, in its order.
+
+        Args:
+            spec: the global model's.
+            local_models: tensors by name, by client, in client order.
+            metas: of the same clients.
+            staleness: of the same clients, in versions.
+
+        Raises:
+            UserCodeError: if the class fails, or returns something else than a finite state of ``spec``.
+        """
+        clients = [meta.update.client for meta in metas]
+        by_client: dict[str, Any] = {
+            "staleness": dict(zip(clients, staleness, strict=True)),
+            "local_steps": {meta.update.client: meta.steps for meta in metas},
+            "sample_sizes": {meta.update.client: meta.sample_size for meta in metas},
+        }
+        try:
+            if callable(getattr(self.instance, "set_client_sample_size", None)):
+                for meta in metas:
+                    self.instance.set_client_sample_size(meta.update.client, meta.sample_size)
+            taken = _keywords(self.instance.aggregate)
+            models = {client: dict(state) for client, state in local_models.items()}
+            with torch.no_grad():
+                result = self.instance.aggregate(
+                    models,
+                    **{key: value for key, value in by_client.items() if taken is None or key in taken},
+                )
+                if result is None and callable(getattr(self.instance, "get_parameters", None)):
+                    result = self.instance.get_parameters()
+        except Exception as error:
+            raise UserCodeError(f"{self.name}.aggregate failed: {type(error).__name__}: {error}") from error
+        return self._checked(result, spec)
+
+    def _checked(self, result: Any, spec: UpdateSpec) -> dict[str, torch.Tensor]:
+        where = f"{self.name}.aggregate"
+        if not isinstance(result, Mapping):
+            raise UserCodeError(
+                f"{where} returned {type(result).__name__}, not the new model's state.",
+                "Return a dict of tensors by name with the entries of model.state_dict().",
+            )
+        tensors = {tensor.name: tensor for tensor in spec_of(result).tensors}
+        ordered = [tensors.pop(tensor.name) for tensor in spec.tensors if tensor.name in tensors]
+        problem = difference(spec, UpdateSpec((*ordered, *tensors.values())))
+        if problem:
+            raise UserCodeError(f"{where} returned a state that is not the model's. {problem}")
+        for tensor in spec.tensors:
+            values = result[tensor.name].detach().reshape(-1)
+            if values.numel() and values.is_floating_point() and not all_sound(values):
+                index = first_unsound(values)
+                problem = describe(tensor, index, values[index].item())
+                raise UserCodeError(f"{where} returned a model that is not finite. {problem}")
+        return {tensor.name: result[tensor.name] for tensor in spec.tensors}
+
+
+def adapt(
+    cls: type, kwargs: Mapping[str, Any], model: Any = None, logger: Any = None
+) -> Aggregator | UserClassAggregator:
+    """An aggregator from a user's class.
+
+    A class with ``weights`` and ``reduce`` is taken as an ``Aggregator`` and called with ``**kwargs``. Any other
+    needs ``aggregate`` and is constructed as published ones are: ``cls(model, aggregator_configs, logger)``, as
+    far as its constructor takes these, else with ``**kwargs``.
+
+    Args:
+        cls: the class.
+        kwargs: ``aggregator_kwargs`` of the configuration.
+        model: a module with the initial global model's values, or None.
+        logger: what the class may log to, or None.
+
+    Raises:
+        UserCodeError: if the class has neither interface, or its constructor fails.
+    """
+    if callable(getattr(cls, "weights", None)) and callable(getattr(cls, "reduce", None)):
+        native: Aggregator = _construct(cls, dict(kwargs))
+        return native
+    if not callable(getattr(cls, "aggregate", None)):
+        raise UserCodeError(
+            f"Aggregator class {cls.__name__} has neither aggregate nor the pair weights and reduce.",
+            "Give it aggregate(self, local_models, **kwargs), which returns the new model's state.",
+        )
+    taken = _keywords(cls)
+    offered = {"model": model, "aggregator_configs": _configs(kwargs), "logger": logger}
+    if taken is not None and "aggregator_configs" in taken:
+        return UserClassAggregator(_construct(cls, {k: v for k, v in offered.items() if k in taken}))
+    extra = {k: v for k, v in (("model", model), ("logger", logger)) if taken is not None and k in taken}
+    return UserClassAggregator(_construct(cls, {**kwargs, **extra}))
+
+
+def _construct(cls: type, kwargs: Mapping[str, Any]) -> Any:
+    try:
+        return cls(**kwargs)
+    except Exception as error:
+        raise UserCodeError(
+            f"Aggregator class {cls.__name__} cannot be constructed: {type(error).__name__}: {error}",
+            "Its constructor gets aggregator_kwargs of the configuration.",
+        ) from error
+
+
+def _configs(kwargs: Mapping[str, Any]) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.create(dict(kwargs))
+
+
+def _keywords(function: Any) -> set[str] | None:
+    """Names that ``function`` takes by keyword; None if it takes any."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {parameter.name for parameter in parameters if parameter.kind in kinds}

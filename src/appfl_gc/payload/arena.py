@@ -1,0 +1,220 @@
+"""The arena: accepted updates as rows of one address range with a fixed stride, mapped rather than copied."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from appfl_gc.payload import gate
+from appfl_gc.payload.codec import CODEC, Layout, Segment, torch_dtype
+from appfl_gc.payload.files import write_all
+from appfl_gc.payload.store import Store
+from appfl_gc.protocol.errors import AppflGcError, TransferError, UpdateRefusedError
+from appfl_gc.protocol.reference import Ref
+from appfl_gc.protocol.update_spec import ITEM_SIZE, UpdateSpec
+
+_MAP_FIXED = 0x10
+_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
+_CHUNK = 1 << 20
+
+
+class Arena:
+    """Slots for updates of one spec.
+
+    The arena reserves addresses for all slots, which costs no memory, and maps each update's file over its
+    slot. Rows have the same layout, so that any stretch of K rows is one strided matrix without copying. Only
+    files of this process's own user are mapped where they lie, since their owner could shorten a file under
+    us; others, and inline payloads, are copied into a nameless file first. Writing to a row changes this
+    process's copy only. Safe for ``land`` from several threads on different slots.
+
+    Args:
+        spec: what every update must be.
+        slots: how many updates fit.
+        directory: where copies are made; None for the system's temporary directory.
+
+    Raises:
+        AppflGcError: if the address range cannot be reserved.
+    """
+
+    def __init__(self, spec: UpdateSpec, slots: int, directory: Path | None = None) -> None:
+        self.layout = Layout.of(spec)
+        self.slots = slots
+        self._stride = -(-self.layout.size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._directory = directory
+        self._rows = _reserve(max(1, slots) * self._stride)
+        self._address = ctypes.addressof(self._rows)
+        self._landed: set[int] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def spec(self) -> UpdateSpec:
+        """What every update must be."""
+        return self.layout.spec
+
+    @property
+    def landed(self) -> frozenset[int]:
+        """Slots that hold an accepted update."""
+        return frozenset(self._landed)
+
+    def land(self, slot: int, ref: Ref, store: Store) -> None:
+        """Bring a payload into a free slot and let it pass the gate. The payload itself stays in its store.
+
+        Raises:
+            TransferError: if the payload is gone or arrived with other bytes than were sent.
+            UpdateRefusedError: if it does not fit the spec or is not finite; names tensor and element.
+        """
+        if slot not in range(self.slots) or slot in self._landed:
+            raise AppflGcError(f"Slot {slot} of {self.slots} is not free.")
+        if ref.codec != CODEC:
+            raise UpdateRefusedError(f"The update is encoded as {ref.codec!r}; expected {CODEC!r}.")
+        if ref.size != self.layout.size:
+            self._refuse_size(ref, store)
+        self._map(slot, ref, store)
+        try:
+            gate.check(self._row(slot), self.layout, ref.checksum)
+        except BaseException:
+            self._clear(slot)
+            raise
+        with self._lock:
+            self._landed.add(slot)
+
+    def free(self, slot: int) -> None:
+        """Give a slot back. Views of it that are still around read zeros."""
+        with self._lock:
+            if slot in self._landed:
+                self._landed.remove(slot)
+                self._clear(slot)
+
+    def close(self) -> None:
+        """Give all slots back; may be called again."""
+        for slot in list(self._landed):
+            self.free(slot)
+
+    def __enter__(self) -> Arena:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def block(self, slots: Sequence[int], run: Segment, begin: int, end: int) -> torch.Tensor:
+        """Elements ``begin`` to ``end`` of ``run`` in each of ``slots``: [K, end - begin], in their order.
+
+        A view where the slots are equally spaced, else a copy. Not to be written to.
+        """
+        first = self._flat(slots[0], run, begin, end)
+        steps = {after - before for before, after in pairwise(slots)}
+        if not steps:
+            return first.unsqueeze(0)
+        step = steps.pop()
+        if steps or step < 0:
+            return torch.stack([self._flat(slot, run, begin, end) for slot in slots])
+        everything = torch.frombuffer(self._rows, dtype=first.dtype)
+        stride = step * (self._stride // first.element_size())
+        start = self._element(slots[0], run) + begin
+        return torch.as_strided(everything, (len(slots), end - begin), (stride, 1), start)
+
+    def state(self, slot: int) -> dict[str, torch.Tensor]:
+        """The update in ``slot`` as tensors by name, views of its row."""
+        if slot not in self._landed:
+            raise AppflGcError(f"Slot {slot} holds no update.")
+        return self.layout.views(self._row(slot))
+
+    def _flat(self, slot: int, run: Segment, begin: int, end: int) -> torch.Tensor:
+        if slot not in self._landed:
+            raise AppflGcError(f"Slot {slot} holds no update.")
+        size = ITEM_SIZE[run.dtype]
+        offset = (self._element(slot, run) + begin) * size
+        return torch.frombuffer(self._rows, dtype=torch_dtype(run.dtype), count=end - begin, offset=offset)
+
+    def _element(self, slot: int, run: Segment) -> int:
+        return (slot * self._stride + self.layout.start + run.offset) // ITEM_SIZE[run.dtype]
+
+    def _row(self, slot: int) -> memoryview:
+        begin = slot * self._stride
+        return memoryview(self._rows).cast("B")[begin : begin + self.layout.size]
+
+    def _map(self, slot: int, ref: Ref, store: Store) -> None:
+        fd = store.descriptor(ref)
+        if fd is None:
+            with store.open(ref) as payload:
+                fd = self._copy_of(payload)
+        elif os.fstat(fd).st_uid != os.geteuid():
+            fd = self._own_copy_of(fd)
+        try:
+            flags = mmap.MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE
+            self._map_at(slot, self.layout.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd)
+        finally:
+            os.close(fd)
+
+    def _clear(self, slot: int) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+        self._map_at(slot, self._stride, mmap.PROT_READ, flags, -1)
+
+    def _map_at(self, slot: int, size: int, protection: int, flags: int, fd: int) -> None:
+        address = self._address + slot * self._stride
+        if _mmap()(address, size, protection, flags, fd, 0) != address:
+            reason = os.strerror(ctypes.get_errno())
+            raise TransferError(f"The update's {size:,} bytes cannot be mapped: {reason}.")
+
+    def _copy_of(self, payload: memoryview) -> int:
+        with tempfile.TemporaryFile(dir=self._directory) as file:
+            write_all(file.fileno(), payload)
+            return os.dup(file.fileno())
+
+    def _own_copy_of(self, fd: int) -> int:
+        try:
+            with tempfile.TemporaryFile(dir=self._directory) as file:
+                left = self.layout.size
+                while left and (chunk := os.read(fd, min(left, _CHUNK))):
+                    write_all(file.fileno(), memoryview(chunk))
+                    left -= len(chunk)
+                if left:
+                    raise TransferError("The update's file became shorter while it was read.")
+                return os.dup(file.fileno())
+        finally:
+            os.close(fd)
+
+    def _refuse_size(self, ref: Ref, store: Store) -> None:
+        with store.open(ref) as payload:
+            gate.check(payload, self.layout, ref.checksum)
+        raise UpdateRefusedError(f"The update has {ref.size:,} bytes; expected {self.layout.size:,}.")
+
+
+def _reserve(size: int) -> ctypes.Array[ctypes.c_ubyte]:
+    """Addresses that read as zeros; they are given back when the last view of them is gone."""
+    try:
+        mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
+    except (OSError, ValueError, OverflowError) as error:
+        raise AppflGcError(
+            f"Addresses for {size:,} bytes of updates cannot be reserved: {error}.",
+            "Raise the limit on address space (`ulimit -v unlimited`); no memory is taken by this.",
+        ) from None
+    address = np.frombuffer(mapping, dtype=np.uint8).ctypes.data
+    rows = (ctypes.c_ubyte * size).from_address(address)
+    # The array does not own the addresses; this keeps them reserved as long as anybody uses the array.
+    rows.owner = mapping  # type: ignore[attr-defined]
+    return rows
+
+
+def _mmap() -> ctypes._NamedFuncPointer:
+    function = ctypes.CDLL(None, use_errno=True).mmap
+    function.restype = ctypes.c_void_p
+    function.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_long,
+    ]
+    return function

@@ -1,0 +1,72 @@
+"""Files of payloads: written aside and renamed, mapped without copying."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def write_all(fd: int, data: memoryview) -> None:
+    """Write all bytes of ``data`` at the descriptor's position."""
+    rest = data.cast("B")
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def write_all_at(fd: int, data: memoryview, offset: int) -> None:
+    """Write all bytes of ``data`` at ``offset``."""
+    rest = data.cast("B")
+    while rest:
+        written = os.pwrite(fd, rest, offset)
+        rest, offset = rest[written:], offset + written
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = 0o600, fsync: bool = True) -> Iterator[int]:
+    """A descriptor of a new file that becomes ``path`` when the block ends well, and vanishes otherwise.
+
+    Args:
+        path: the file; its directory must exist.
+        mode: permissions of the file.
+        fsync: whether the bytes are on the disk, and the name in its directory, before this returns.
+
+    Raises:
+        OSError: as the operating system says, such as a full disk; ``path`` is then as it was.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    fd = os.open(aside, os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC, mode)
+    try:
+        try:
+            os.fchmod(fd, mode)
+            yield fd
+            if fsync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    if fsync:
+        sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Put the names in ``directory`` on the disk."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def map_private(fd: int, size: int) -> memoryview:
+    """Map ``size`` bytes (more than 0) of a file. Writing changes this process's copy only.
+
+    The mapping lives as long as anything that was made from the view, also tensors.
+    """
+    mapping = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    return memoryview(mapping)
