@@ -71,6 +71,14 @@ def test_of_many_clients_those_in_trouble_come_first_and_the_rest_is_counted() -
     assert f"{200 - CLIENTS_LISTED} more clients are in metrics.jsonl." in text
 
 
+def test_a_narrow_terminal_gets_fewer_columns_not_cut_ones() -> None:
+    text = text_of(*whole_run(["Client1"]), terminal=True, width=60)
+    head = next(line for line in text.splitlines() if "updates" in line)
+    assert "accuracy" in head and "down" not in head
+    row = next(line for line in text.splitlines() if "Client1" in line)
+    assert "90.00" in row and "…" not in row
+
+
 def test_paths_and_markup_are_printed_as_they_are() -> None:
     name = "[red]x[/red] :smile:"
     text = text_of(*whole_run([name]), width=30)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.padding import Padding
@@ -25,6 +25,8 @@ from appfl_gc.runner.events import ClientState, Outcome, RunEvent, RunFinished
 CLIENTS_LISTED = 20
 METRICS_LISTED = 12
 PIPE_WIDTH = 140
+INDENT = 2
+GIVEN_UP_FIRST = ("down", "up", "transfer", "loss", "queue", "compute")
 
 _TITLE = {
     Outcome.FINISHED: ("Finished", "bold green"),
@@ -70,7 +72,7 @@ class Summary:
             console.print(Text.assemble("  ", (f"{label:<8}", "dim"), "  ", text), soft_wrap=True)
         if self._progress.clients:
             console.print()
-            console.print(Padding(self._table(), (0, 0, 0, 2)))
+            console.print(Padding(self._table(), (0, 0, 0, INDENT)))
             console.print(self._table_note(), soft_wrap=True)
         for client in self._set_aside()[:CLIENTS_LISTED]:
             reason = client.error.message if client.error else client.detail
@@ -102,17 +104,18 @@ class Summary:
         return [client for client in self._progress.clients.values() if client.state is ClientState.SET_ASIDE]
 
     def _table(self) -> Table:
-        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
-        table.add_column("client", no_wrap=True, max_width=32)
-        names = ("updates", "queue", "compute", "transfer", "loss", "accuracy", "down", "up")
-        for name in names:
-            table.add_column(name, justify="right", no_wrap=True)
+        """The table of clients with as many columns as the console has room for."""
         clients = list(self._progress.clients.values())
         if len(clients) > CLIENTS_LISTED:
             clients.sort(key=_first_to_look_at)
-        for client in clients[:CLIENTS_LISTED]:
-            table.add_row(*_row(client))
-        return table
+        rows = [_row(client) for client in clients[:CLIENTS_LISTED]]
+        room = self._console.width - INDENT
+        unlimited = self._console.options.update(max_width=1000)
+        for left_out in range(len(GIVEN_UP_FIRST)):
+            table = _table(rows, without=GIVEN_UP_FIRST[:left_out])
+            if self._console.measure(table, options=unlimited).maximum <= room:
+                return table
+        return _table(rows, without=GIVEN_UP_FIRST)
 
     def _table_note(self) -> Text:
         hidden = len(self._progress.clients) - CLIENTS_LISTED
@@ -135,21 +138,31 @@ def _first_to_look_at(client: ClientProgress) -> tuple[bool, int, float]:
     return (client.state is not ClientState.SET_ASIDE, -client.failures, -seconds)
 
 
-def _row(client: ClientProgress) -> list[Text]:
+def _row(client: ClientProgress) -> dict[str, Text]:
     mean = client.mean
-    times = (
-        [short_seconds_text(value) for value in (mean.queue, mean.compute, mean.transfer)]
-        if mean
-        else ["-"] * 3
-    )
-    cells = [
-        client.name,
-        str(client.updates),
-        *times,
-        value_text(loss_of(client.metrics)),
-        value_text(accuracy_of(client.metrics)),
-        bytes_text(client.bytes_down),
-        bytes_text(client.bytes_up),
-    ]
+    cells = {
+        "client": client.name,
+        "updates": str(client.updates),
+        "queue": short_seconds_text(mean.queue) if mean else "-",
+        "compute": short_seconds_text(mean.compute) if mean else "-",
+        "transfer": short_seconds_text(mean.transfer) if mean else "-",
+        "loss": value_text(loss_of(client.metrics)),
+        "accuracy": value_text(accuracy_of(client.metrics)),
+        "down": bytes_text(client.bytes_down),
+        "up": bytes_text(client.bytes_up),
+    }
     style = "red" if client.state is ClientState.SET_ASIDE else ""
-    return [Text(cell, style=style) for cell in cells]
+    return {name: Text(cell, style=style) for name, cell in cells.items()}
+
+
+def _table(rows: Sequence[Mapping[str, Text]], without: Collection[str]) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
+    names = [name for name in rows[0] if name not in without]
+    for name in names:
+        first = name == "client"
+        table.add_column(
+            name, justify="left" if first else "right", no_wrap=True, max_width=32 if first else None
+        )
+    for row in rows:
+        table.add_row(*(row[name] for name in names))
+    return table
