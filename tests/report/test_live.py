@@ -9,10 +9,12 @@ import threading
 import pytest
 from rich.console import Console
 
+from appfl_gc.report import live as live_module
 from appfl_gc.report.live import LiveDisplay
+from appfl_gc.report.progress import RunProgress
 from appfl_gc.report.summary import Summary
-from appfl_gc.runner.events import Logged
-from tests.report.sample_run import round_events, started, whole_run
+from appfl_gc.runner.events import Logged, RoundStarted
+from tests.report.sample_run import started, whole_run
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
@@ -56,31 +58,30 @@ def test_an_error_in_the_run_gives_the_terminal_back() -> None:
     assert stream.getvalue().rindex(SHOW) > stream.getvalue().rindex(HIDE)
 
 
-def test_events_and_repaints_at_once_do_no_harm() -> None:
-    names = [f"site-{index}" for index in range(40)]
-    console = terminal(io.StringIO())
-    errors: list[Exception] = []
+def test_an_event_waits_while_the_display_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing, go_on = threading.Event(), threading.Event()
+    rounds: list[int] = []
 
-    with LiveDisplay(console) as display:
-        display.on_event(started(names))
-        done = threading.Event()
+    def slow_view(run: RunProgress, width: int, height: int) -> str:
+        rounds.append(run.round)
+        drawing.set()
+        go_on.wait(10)
+        rounds.append(run.round)
+        return ""
 
-        def repaint() -> None:
-            try:
-                while not done.is_set():
-                    console.render_lines(display._paint())
-            except Exception as error:  # noqa: BLE001
-                errors.append(error)
-
-        painter = threading.Thread(target=repaint)
-        painter.start()
-        for number in range(1, 30):
-            display.on_event(started([f"late-{number}"]))
-            for event in round_events(names, number):
-                display.on_event(event)
-        done.set()
-        painter.join()
-    assert errors == []
+    monkeypatch.setattr(live_module, "view", slow_view)
+    display = LiveDisplay(terminal(io.StringIO()))
+    painter = threading.Thread(target=display._paint)
+    teller = threading.Thread(target=display.on_event, args=(RoundStarted(7),))
+    painter.start()
+    assert drawing.wait(10)
+    teller.start()
+    teller.join(0.2)
+    waited = teller.is_alive()
+    go_on.set()
+    for thread in (painter, teller):
+        thread.join(10)
+    assert waited and rounds == [0, 0]
 
 
 def test_a_terminal_that_goes_away_does_not_end_the_run() -> None:
