@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from appfl_gc.protocol.wire import MAX_LOG_LINE, MAX_LOG_LINES
-from appfl_gc.site.log import MAX_PRINTED, PrintedText, SiteLog, file_name_part
+from appfl_gc.site.log import MAX_PRINTED, PrintedText, SiteLog
 
 
 def test_lines_go_to_the_file_and_travel_back(tmp_path: Path) -> None:
@@ -53,9 +53,3 @@ def test_the_logger_is_outside_the_logging_tree() -> None:
     log = SiteLog(None)
     log.logger.info("still here")
     assert log.lines == ("still here",)
-
-
-def test_any_client_id_makes_one_file_name() -> None:
-    assert file_name_part("../../etc/passwd") == ".._.._etc_passwd"
-    assert "/" not in file_name_part("a/b" * 100)
-    assert file_name_part("") == "_"

@@ -33,6 +33,7 @@ def aggregate(
     staleness: Sequence[int],
     out: Path,
     threads: int | None = None,
+    durable: bool = True,
 ) -> None:
     """Write the next global model, by blocks or by a user's class that wants whole models.
 
@@ -41,7 +42,7 @@ def aggregate(
         current: the model file of the current version.
         arena: holds the updates in ``slots``, in client order; ``metas`` and ``staleness`` belong to them.
         out: the new model file.
-        threads: as for ``reduce_model``.
+        threads, durable: as for ``reduce_model``.
 
     Raises:
         UserCodeError: if the aggregator fails or returns something else than a finite model of the same spec.
@@ -50,9 +51,11 @@ def aggregate(
     if isinstance(aggregator, UserClassAggregator):
         state = {meta.update.client: arena.state(slot) for meta, slot in zip(metas, slots, strict=True)}
         spec = model_file.read_spec(current)
-        model_file.write(aggregator.aggregate(spec, state, metas, staleness), out, spec)
+        model_file.write(aggregator.aggregate(spec, state, metas, staleness), out, spec, durable=durable)
         return
-    reduce_model(aggregator, current, arena, slots, aggregator.weights(metas, staleness), out, threads)
+    reduce_model(
+        aggregator, current, arena, slots, aggregator.weights(metas, staleness), out, threads, durable
+    )
 
 
 def reduce_model(
@@ -63,11 +66,11 @@ def reduce_model(
     weights: Sequence[float],
     out: Path,
     threads: int | None = None,
+    durable: bool = True,
 ) -> None:
     """Fold the updates in ``slots`` into the model file ``current`` and write the model file ``out``.
 
-    Each block of the new model goes straight into the new file, which is written aside, brought to the disk and
-    renamed. Memory taken is a few blocks per thread, whatever the model's size and the number of updates. Block
+    Each block of the new model goes straight into the new file, which is written aside and renamed. Memory taken is a few blocks per thread, whatever the model's size and the number of updates. Block
     boundaries depend on spec and number of updates only, and rows are in client order: the bits depend neither
     on the order of arrival, nor on slots, nor on threads.
 
@@ -79,6 +82,8 @@ def reduce_model(
         weights: one per update, from ``aggregator.weights``.
         out: the new model file.
         threads: None for the usable cores.
+        durable: return when the file is on the disk; else a power failure, but no crash of the program, may
+            take it.
 
     Raises:
         UserCodeError: if the aggregator returns blocks of another shape or dtype, or numbers that are not
@@ -97,7 +102,7 @@ def reduce_model(
         for run in arena.layout.runs()
         for begin in range(0, run.numel, longest)
     ]
-    with replacing(out) as fd:
+    with replacing(out, fsync=durable) as fd:
         write_all_at(fd, memoryview(layout.header), 0)
 
         def reduce_block(block: tuple[Segment, int, int]) -> None:
@@ -120,8 +125,8 @@ def _block_length(rows: int) -> int:
 
 
 def _check_block(after: torch.Tensor, before: torch.Tensor, layout: Layout, run: Segment, begin: int) -> None:
-    tensor, element = layout.tensor_at(run.offset + begin * ITEM_SIZE[run.dtype])
     if after.shape != before.shape or after.dtype != before.dtype:
+        tensor, _ = layout.tensor_at(run.offset + begin * ITEM_SIZE[run.dtype])
         raise UserCodeError(
             f"The aggregator returned {after.dtype} of shape {list(after.shape)} for a block of tensor "
             f"{tensor.name!r}; expected {before.dtype} of shape {list(before.shape)}."

@@ -8,8 +8,9 @@ from typing import Any
 class BaseAggregator:
     """Base of a user's aggregator that takes whole models.
 
-    A subclass defines ``aggregate(local_models, **kwargs)``, which takes a dict from client id to that client's
-    tensors by name and returns the new global model as such a dict, and may define ``get_parameters``.
+    A subclass defines ``aggregate(local_models, **kwargs)``, which takes a dict from client id to that
+    client's tensors by name and returns the new global model as such a dict. It may define
+    ``get_parameters``.
     """
 
     def __init__(
@@ -27,9 +28,7 @@ class BaseAggregator:
     def get_parameters(self, **kwargs: Any) -> Any:
         """The global model's tensors by name; a subclass without a ``model`` defines it."""
         if self.model is None:
-            raise NotImplementedError(
-                f"{type(self).__name__} has no model and does not define get_parameters()."
-            )
+            raise NotImplementedError(f"{type(self).__name__} has no model and no get_parameters().")
         return self.model.state_dict()
 
     def set_client_sample_size(self, client_id: str, sample_size: int) -> None:

@@ -1,9 +1,10 @@
 """``import appfl`` in a user's file: the names that such files use, given by this package's own classes.
 
-Only the user's module sees them. Its ``__builtins__`` (which decides how the ``import`` statements of that module
-work, at its top and inside its functions, whenever they run) gets an ``__import__`` that answers for ``appfl``;
-``sys.modules`` and ``sys.meta_path`` stay untouched. So the names here win over an installed ``appfl`` in user
-files, and other libraries that import the real one still get it. ``importlib.import_module("appfl")`` is not covered.
+Only the user's module sees them. Its ``__builtins__`` decides how its ``import`` statements work, those at
+its top and those inside its functions, whenever they run; it gets an ``__import__`` that answers for
+``appfl``. ``sys.modules`` and ``sys.meta_path`` stay untouched, so the names here win over an installed
+``appfl`` in user files, and other libraries that import the real one still get it.
+``importlib.import_module("appfl")`` is not covered.
 """
 
 from __future__ import annotations

@@ -29,15 +29,15 @@ PROVIDED = {
 
 _INSTEAD = {
     "appfl.agent": "Agents are not needed: appfl_gc.run(server_config, client_config) does the whole run.",
-    "appfl.comm": "Communication is the runner's: appfl_gc.run(server_config, client_config) does the whole run.",
+    "appfl.comm": "appfl_gc.run(server_config, client_config) does the communication too.",
     "appfl.config": "Use appfl_gc.config.load(server_config, client_config); the YAML files stay the same.",
     "appfl.run_globus_compute_server": "Use appfl_gc.run(server_config, client_config).",
     "appfl.misc.data": "Of this module there are Dataset, iid_partition, class_noniid_partition and "
     "dirichlet_noniid_partition; write another partition in your dataset file.",
     "appfl.misc": "It has no replacement; write what you need of it in your own file.",
-    "appfl.algorithm.trainer": "Of the trainers, BaseTrainer and VanillaTrainer can be imported; derive from one.",
-    "appfl.algorithm.aggregator": "Of the aggregators, BaseAggregator can be imported; the others are chosen by "
-    "name with server_configs.aggregator.",
+    "appfl.algorithm.trainer": "The trainers to derive from are BaseTrainer and VanillaTrainer.",
+    "appfl.algorithm.aggregator": "The one to derive from is BaseAggregator; the others are chosen by name "
+    "with server_configs.aggregator.",
     "appfl.algorithm.scheduler": "Schedulers are chosen by name with server_configs.scheduler.",
     "appfl.compressor": "Compression is configured with comm_configs.compressor_configs.",
     "appfl.privacy": "Privacy is configured with train_configs.",

@@ -2,39 +2,9 @@
 
 from __future__ import annotations
 
-from appfl_gc.config.findings import nearest
+from appfl_gc.compat import names
+from appfl_gc.config.findings import did_you_mean
 from appfl_gc.config.user_file import ImportedName
-
-TRAINER = frozenset({"BaseTrainer", "VanillaTrainer"})
-PROVIDED: dict[str, frozenset[str]] = {
-    "appfl": frozenset(),
-    "appfl.misc": frozenset(),
-    "appfl.misc.data": frozenset(
-        {"Dataset", "iid_partition", "class_noniid_partition", "dirichlet_noniid_partition"}
-    ),
-    "appfl.algorithm": frozenset(),
-    "appfl.algorithm.trainer": TRAINER,
-    "appfl.algorithm.trainer.base_trainer": frozenset({"BaseTrainer"}),
-    "appfl.algorithm.trainer.vanilla_trainer": frozenset({"VanillaTrainer"}),
-    "appfl.algorithm.aggregator": frozenset({"BaseAggregator"}),
-    "appfl.algorithm.aggregator.base_aggregator": frozenset({"BaseAggregator"}),
-    "appfl.algorithm.scheduler": frozenset({"BaseScheduler"}),
-    "appfl.algorithm.scheduler.base_scheduler": frozenset({"BaseScheduler"}),
-}
-"""Modules and names that the compatibility module provides."""
-
-REPLACED = (
-    ("appfl.agent", "`appfl_gc.run(server_config, client_config)` runs a federation; there are no agents."),
-    ("appfl.comm", "`endpoint_id` and `comm_configs` choose how models travel; no communicator is imported."),
-    ("appfl.config", "`appfl_gc.config.load` reads both files."),
-    ("appfl.misc.utils", "Give the paths and names in the configuration; the program loads the files."),
-    ("appfl.misc", "`appfl_gc.site.data` has datasets and partitions."),
-    ("appfl.privacy", "Differential privacy is not supported yet."),
-    ("appfl.compressor", "Compression is not supported yet."),
-    ("appfl.algorithm.trainer", "Derive from `appfl.algorithm.trainer.VanillaTrainer` or `BaseTrainer`."),
-    ("appfl.algorithm.aggregator", "Derive from `appfl.algorithm.aggregator.BaseAggregator`."),
-    ("appfl.algorithm.scheduler", "Derive from `appfl.algorithm.scheduler.BaseScheduler`."),
-)
 
 
 def is_appfl(imported: ImportedName) -> bool:
@@ -43,20 +13,18 @@ def is_appfl(imported: ImportedName) -> bool:
 
 
 def is_provided(imported: ImportedName) -> bool:
-    """Whether the compatibility module provides what is imported."""
-    names = PROVIDED.get(imported.module)
-    if not imported.name or imported.name == "*":
-        return names is not None
-    return (names is not None and imported.name in names) or f"{imported.module}.{imported.name}" in PROVIDED
+    """Whether the compatibility module provides what is imported: a name, or a module on the way to one."""
+    full = imported.module if imported.name in {"", "*"} else f"{imported.module}.{imported.name}"
+    is_module = any(provided.startswith(f"{full}.") for provided in names.PROVIDED)
+    return is_module or full in names.PROVIDED
 
 
 def replacement(imported: ImportedName) -> str:
     """What to use instead of an ``appfl`` name that is not provided."""
-    near = nearest(imported.name, PROVIDED.get(imported.module, ())) if imported.name else ""
-    if near:
-        return f"Did you mean `{near}`?"
+    beside = [
+        provided.rpartition(".")[2]
+        for provided in names.PROVIDED
+        if provided.startswith(f"{imported.module}.")
+    ]
     full = f"{imported.module}.{imported.name}".rstrip(".")
-    for prefix, words in REPLACED:
-        if full == prefix or full.startswith(f"{prefix}."):
-            return words
-    return "The compatibility module provides Dataset, the partition functions and the base classes only."
+    return did_you_mean(imported.name, beside) or names.replacement(full)

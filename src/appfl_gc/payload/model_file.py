@@ -14,15 +14,17 @@ from appfl_gc.protocol.errors import TransferError, UpdateRefusedError
 from appfl_gc.protocol.update_spec import UpdateSpec
 
 
-def write(state: Mapping[str, torch.Tensor], path: Path, spec: UpdateSpec | None = None) -> None:
-    """Write ``state`` to ``path``: aside, to the disk, then renamed.
+def write(
+    state: Mapping[str, torch.Tensor], path: Path, spec: UpdateSpec | None = None, *, durable: bool = True
+) -> None:
+    """Write ``state`` to ``path``: aside, to the disk if ``durable``, then renamed.
 
     Raises:
         OSError: if the file cannot be written; ``path`` is then as it was.
         UserCodeError, UpdateRefusedError: as ``codec.Encoding``.
     """
     encoding = codec.Encoding(state, spec)
-    with replacing(path) as fd:
+    with replacing(path, fsync=durable) as fd:
         for chunk in encoding.chunks():
             write_all(fd, chunk)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from appfl_gc.config import Federation, load
 from appfl_gc.protocol.errors import (
     AppflGcError,
-    ErrorClass,
     ErrorReport,
     StorageError,
     UserCodeError,

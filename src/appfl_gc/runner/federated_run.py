@@ -9,7 +9,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from appfl_gc.aggregator.protocol import Aggregator
+from appfl_gc.aggregator.base import Aggregator
+from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import ClientConfig
 from appfl_gc.control.plane import ControlPlane
 from appfl_gc.payload.arena import Arena
@@ -50,14 +51,14 @@ from appfl_gc.runner.events import (
     RoundStarted,
 )
 from appfl_gc.runner.global_model import GlobalModel
-from appfl_gc.runner.inbox import Answered, Inbox, Interrupted
+from appfl_gc.runner.inbox import Inbox, Interrupted
 from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.metrics import MetricsFile, deciding_loss, numeric_metrics, weighted_means
 from appfl_gc.runner.policy import FailurePolicy, Verdict
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.validation import ServerValidation
-from appfl_gc.scheduler.protocol import Scheduler
+from appfl_gc.scheduler.base import Scheduler
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Parts:
     stores: Stores
     arena: Arena
     scheduler: Scheduler
-    aggregator: Aggregator
+    aggregator: Aggregator | UserClassAggregator
     policy: FailurePolicy
     model: GlobalModel
     journal: Journal
@@ -366,9 +367,9 @@ class FederatedRun:
         parts = self._parts
         chosen = [self._landed.pop(update) for update, _ in action.updates]
         metas = [landed.meta for landed in chosen]
-        weights = parts.aggregator.weights(metas, [staleness for _, staleness in action.updates])
+        staleness = [behind for _, behind in action.updates]
         slots = [landed.slot for landed in chosen]
-        version = parts.model.advance(parts.aggregator, parts.arena, slots, weights)
+        version = parts.model.advance(parts.aggregator, parts.arena, slots, metas, staleness)
         for slot in slots:
             parts.arena.free(slot)
         self._free.extend(slots)
@@ -376,8 +377,7 @@ class FederatedRun:
             self.now,
             "aggregated",
             version=version,
-            updates=[[update.client, update.dispatch, staleness] for update, staleness in action.updates],
-            weights=[float(weight) for weight in weights],
+            updates=[[update.client, update.dispatch, behind] for update, behind in action.updates],
             model=parts.model.file.name,
         )
         parts.journal.flush()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from appfl_gc.aggregator.protocol import Aggregator
-from appfl_gc.aggregator.reduction import reduce_model
+from appfl_gc.aggregator.base import Aggregator
+from appfl_gc.aggregator.reduction import aggregate
+from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.payload import model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Encoding
 from appfl_gc.payload.stores import FileStore, Stores
 from appfl_gc.protocol.reference import Ref
+from appfl_gc.protocol.schedule import UpdateMeta
 from appfl_gc.runner.run_directory import RunDirectory
 
 
@@ -44,11 +45,16 @@ class GlobalModel:
         return self._stores.put(Encoding(model_file.open(file)))
 
     def advance(
-        self, aggregator: Aggregator, arena: Arena, slots: Sequence[int], weights: Sequence[float]
+        self,
+        aggregator: Aggregator | UserClassAggregator,
+        arena: Arena,
+        slots: Sequence[int],
+        metas: Sequence[UpdateMeta],
+        staleness: Sequence[int],
     ) -> int:
-        """Fold the updates in ``slots`` into a new version and return its number."""
-        new = self._directory.payloads / f"{secrets.token_hex(16)}.safetensors"
-        reduce_model(aggregator, self.file, arena, slots, weights, new)
+        """Fold the updates in ``slots`` (client order) into a new version and return its number."""
+        new = self._directory.payloads / f"global-{self.version + 1}.safetensors"
+        aggregate(aggregator, self.file, arena, slots, metas, staleness, new)
         self.version += 1
         self._files[self.version] = new
         return self.version

@@ -24,6 +24,8 @@ from appfl_gc.site.log import FORMAT
 class Recorder:
     """Tells callbacks and log files; a callback that fails is dropped and the run goes on.
 
+    ``logger`` writes to the server's log alone; user code at the server gets it.
+
     Args:
         directory: of the run.
         published_log: the server log's published name, linked to ``server.log``; None for none.
@@ -35,10 +37,10 @@ class Recorder:
     ) -> None:
         self._directory = directory
         self._callbacks = list(callbacks)
-        self._logger = logging.Logger("appfl_gc.server", logging.INFO)
+        self.logger = logging.Logger("appfl_gc.server", logging.INFO)
         self._handler = logging.FileHandler(directory.server_log, encoding="utf-8")
         self._handler.setFormatter(FORMAT)
-        self._logger.addHandler(self._handler)
+        self.logger.addHandler(self._handler)
         if published_log is not None and published_log != directory.server_log:
             published_log.unlink(missing_ok=True)
             published_log.symlink_to(directory.server_log.name)
@@ -47,13 +49,13 @@ class Recorder:
         """Log ``event`` and hand it to every callback."""
         level, text = _describe(event)
         if text:
-            self._logger.log(level, "%s", text)
+            self.logger.log(level, "%s", text)
         for callback in list(self._callbacks):
             try:
                 callback.on_event(event)
             except Exception as error:  # noqa: BLE001  a tracker must not end a run
                 self._callbacks.remove(callback)
-                self._logger.error("%s", traceback.format_exc())
+                self.logger.error("%s", traceback.format_exc())
                 self.log(
                     f"The callback {type(callback).__name__} failed ({error!r}) and is not called any more.",
                     logging.WARNING,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from appfl_gc.protocol.errors import StorageError
-from appfl_gc.site.log import file_name_part
+from appfl_gc.protocol.file_name import file_name_part
 
 
 def new_run_id(now: time.struct_time) -> str:

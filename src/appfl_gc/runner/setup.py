@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import appfl_gc
-from appfl_gc.aggregator.protocol import Aggregator
+from appfl_gc.aggregator import user_class as user_aggregator
+from appfl_gc.aggregator.base import Aggregator
 from appfl_gc.aggregator.registry import make_aggregator
+from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import Federation
 from appfl_gc.control.local.engine import EngineSettings
 from appfl_gc.control.local.plane import INLINE_LIMIT, LocalPlane
@@ -36,7 +37,8 @@ from appfl_gc.runner.policy import FailurePolicy
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.validation import ServerValidation
-from appfl_gc.scheduler.protocol import Scheduler
+from appfl_gc.scheduler import user_class as user_scheduler
+from appfl_gc.scheduler.base import Scheduler
 from appfl_gc.scheduler.registry import make_scheduler
 from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
 from appfl_gc.site.host import available_cores, environment_record
@@ -91,7 +93,7 @@ def set_up(
     metrics = MetricsFile(directory.metrics)
     stack.callback(metrics.close)
 
-    model = build_model(first.model_configs.model_dump(), sources.load("model"))
+    model = build_model(first.model_configs.plain(), sources.load("model"))
     spec = codec.spec_of(model.state_dict())
     initial = _initial_file(model, spec, directory, options.init_model)
     update_spec = _update_spec(model, spec, first.train_configs.send_gradient)
@@ -100,11 +102,11 @@ def set_up(
         InlineStore(min(server.control_configs.inline_limit_bytes, INLINE_LIMIT)),
         FileStore(directory.payloads),
     )
-    arena = Arena(update_spec, len(names))
+    arena = Arena(update_spec, len(names), directory.payloads)
     stack.callback(arena.close)
     validation = _validation(federation, sources, model, seed)
     scheduler = _scheduler(federation, sources, seed)
-    aggregator = _aggregator(federation, sources)
+    aggregator = _aggregator(federation, sources, model, recorder)
 
     cores = available_cores()
     at_once = min(len(names), cores)
@@ -204,9 +206,9 @@ def _validation(
     configs = federation.server_configs.val_data_configs
     if configs is None:
         return None
-    train: dict[str, Any] = federation.clients[0].train_configs.model_dump()
+    train: dict[str, Any] = federation.clients[0].train_configs.plain()
     dataset = build_validation_dataset(
-        configs.model_dump(),
+        configs.plain(),
         sources.load("validation_dataset"),
         seed=derive_seed(seed, 0, "", "validation dataset"),
     )
@@ -221,16 +223,20 @@ def _validation(
 
 
 def _scheduler(federation: Federation, sources: _ServerSources, seed: int) -> Scheduler:
-    server = federation.server_configs
+    server, kwargs = federation.server_configs, federation.scheduler_kwargs()
     own = sources.load("scheduler")
-    scheduler_seed = derive_seed(seed, 0, "", "scheduler")
-    kwargs = dict(server.scheduler_kwargs)
+    if own is not None:
+        return user_scheduler.adapt(own.target, server.num_global_epochs, kwargs)
     return make_scheduler(
-        server.scheduler if own is None else own.target, server.num_global_epochs, kwargs, scheduler_seed
+        server.scheduler, server.num_global_epochs, kwargs, derive_seed(seed, 0, "", "scheduler")
     )
 
 
-def _aggregator(federation: Federation, sources: _ServerSources) -> Aggregator:
-    server = federation.server_configs
+def _aggregator(
+    federation: Federation, sources: _ServerSources, model: nn.Module, recorder: Recorder
+) -> Aggregator | UserClassAggregator:
+    kwargs = federation.aggregator_kwargs()
     own = sources.load("aggregator")
-    return make_aggregator(server.aggregator if own is None else own.target, dict(server.aggregator_kwargs))
+    if own is not None:
+        return user_aggregator.adapt(own.target, kwargs, model, recorder.logger)
+    return make_aggregator(federation.server_configs.aggregator, kwargs)

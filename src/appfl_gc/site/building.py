@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.update_spec import ITEM_SIZE
+from appfl_gc.site.nearest_name import nearest_name
 from appfl_gc.site.source_loader import LoadedSource
 from appfl_gc.site.trainer.base import LossFn, Metric
 from appfl_gc.site.trainer.batches import make_loader
@@ -97,10 +97,10 @@ def _torch_loss(name: str, kwargs: Mapping[str, Any]) -> LossFn:
     }
     if name not in known:
         losses = sorted(key for key in known if key.endswith("Loss"))
-        near = difflib.get_close_matches(name, losses, 1, 0.4)
+        near = nearest_name(name, losses)
         raise UserCodeError(
             f"loss_fn: torch.nn has no loss {name!r}.",
-            f"Did you mean {near[0]}?" if near else f"It has {', '.join(losses)}.",
+            f"Did you mean {near}?" if near else f"It has {', '.join(losses)}.",
         )
     with user_errors(f"The loss torch.nn.{name} can't be made with {shown_kwargs(kwargs)}"):
         loss: LossFn = known[name](**kwargs)
@@ -246,10 +246,10 @@ def _call(what: str, source: LoadedSource, kwargs: Mapping[str, Any]) -> Any:
         except TypeError as error:
             names = [name for name in signature.parameters if name != "self"]
             unknown = [name for name in kwargs if name not in names]
-            near = difflib.get_close_matches(unknown[0], names, 1) if unknown else []
+            near = nearest_name(unknown[0], names) if unknown else None
             raise UserCodeError(
                 f"{label} can't be called with {shown_kwargs(kwargs)}: {error}.",
-                f"Did you mean {near[0]}?" if near else f"It takes {', '.join(names) or 'no arguments'}.",
+                f"Did you mean {near}?" if near else f"It takes {', '.join(names) or 'no arguments'}.",
             ) from None
     with user_errors(f"{label} failed with {shown_kwargs(kwargs)}"):
         return source.target(**kwargs)

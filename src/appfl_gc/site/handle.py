@@ -9,12 +9,13 @@ from pathlib import Path
 
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport
+from appfl_gc.protocol.file_name import file_name_part
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.wire import Json, WireError, as_int, clean_text
 from appfl_gc.site.audit import keep_for_review, record_decision
 from appfl_gc.site.isolation import contained
-from appfl_gc.site.log import PrintedText, SiteLog, file_name_part
+from appfl_gc.site.log import PrintedText, SiteLog
 from appfl_gc.site.outbox import Outbox
 from appfl_gc.site.paths import SitePaths
 from appfl_gc.site.policy import PolicyError, SitePolicy, load_policy, policy_path
@@ -39,7 +40,7 @@ def handle(message: dict[str, Json]) -> dict[str, Json]:
     with contained():
         printed = PrintedText(log.logger)
         try:
-            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), log.hears("appfl_gc.site"):
                 policy = load_policy(policy_path())
                 context = CallContext(call, paths, policy, SESSION, log.logger, stopwatch)
                 reply = _answer(context, Outbox(paths.outbox, policy.outbox))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
-import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from appfl_gc.protocol.wire import MAX_LOG_LINE, MAX_LOG_LINES, clean_text
 
 FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 MAX_PRINTED = 64_000
-
-
-def file_name_part(text: str) -> str:
-    """``text`` with what a file name can't hold replaced by ``_``."""
-    return re.sub(r"[^\w.-]", "_", text)[:100] or "_"
 
 
 class _Lines(logging.Handler):
@@ -61,6 +57,23 @@ class SiteLog:
         dropped = self._lines.dropped
         more = (f"[{dropped} lines more are in the site's log file]",) if dropped else ()
         return (*self._lines.lines, *more)
+
+    @contextlib.contextmanager
+    def hears(self, name: str) -> Iterator[None]:
+        """Take in what this program's own module loggers below ``name`` say."""
+        source = logging.getLogger(name)
+        level, propagate = source.level, source.propagate
+        source.setLevel(logging.INFO)
+        source.propagate = False
+        for handler in self.logger.handlers:
+            source.addHandler(handler)
+        try:
+            yield
+        finally:
+            source.setLevel(level)
+            source.propagate = propagate
+            for handler in self.logger.handlers:
+                source.removeHandler(handler)
 
     def close(self) -> None:
         """Close the file."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import importlib.abc
 import importlib.util
@@ -21,6 +20,8 @@ from typing import Any
 from appfl_gc.compat.importing import mentions_appfl, user_builtins
 from appfl_gc.protocol.errors import SourceRefusedError, UserCodeError
 from appfl_gc.protocol.source import Source
+from appfl_gc.site.nearest_name import nearest_name
+from appfl_gc.site.data.torchvision_import import prepare_torchvision
 from appfl_gc.site.trainer.random_state import isolated
 from appfl_gc.site.user_errors import MODULE_PREFIX, user_errors, user_frames
 
@@ -171,6 +172,8 @@ def _import_text(name: str, text: str, path: Path, filename: str) -> ModuleType:
     if mentions_appfl(text):
         module.__dict__["__builtins__"] = user_builtins()
     sys.modules[name] = module
+    if "torchvision" in text:
+        prepare_torchvision()
     try:
         with isolated(seed=0), user_errors(f"The file {filename} can't be imported", source_dirs=(path,)):
             loader.exec_module(module)
@@ -200,8 +203,8 @@ def _pick(kind: str, name: str, module: ModuleType, text: str, filename: str, pa
     target = module.__dict__.get(name)
     if target is None:
         defined = [*classes, *functions]
-        near = difflib.get_close_matches(name, defined, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"It defines {', '.join(defined) or 'nothing'}."
+        near = nearest_name(name, defined)
+        hint = f"Did you mean {near}?" if near else f"It defines {', '.join(defined) or 'nothing'}."
         raise UserCodeError(f"The {kind} file {filename} has no {name!r}.", hint)
     if not callable(target):
         raise UserCodeError(f"{name} in {filename} is {type(target).__name__}, not a class or function.")

@@ -111,7 +111,7 @@ def _reason(error: BaseException) -> tuple[str, str]:
             f"sys.exit({error.code!r}) was called",
             "Raise an exception, or return.",
         )
-    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("appfl"):
+    if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         return (
             f"the Python package {package} is not installed here; it is imported",

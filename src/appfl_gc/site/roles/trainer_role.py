@@ -15,11 +15,12 @@ from appfl_gc.payload.stores import from_grant
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.update_spec import UpdateSpec
 from appfl_gc.protocol.wire import Json, as_object
-from appfl_gc.site.building import build_datasets, build_loss, build_metric, build_model, fresh_copy
+from appfl_gc.site.building import build_datasets, build_loss, build_metric, build_model
 from appfl_gc.site.roles.context import Answer, CallContext
 from appfl_gc.site.session import cache_key
 from appfl_gc.site.source_loader import LoadedSource, SourceLoader
 from appfl_gc.site.trainer.device import choose_devices
+from appfl_gc.site.trainer.model_copy import fresh_copy
 from appfl_gc.site.trainer.random_state import isolated
 from appfl_gc.site.trainer.run import TrainTask, run_trainer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.site.nearest_name import nearest_name
 
 
 def make_optimizer(model: nn.Module, name: str, args: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -31,12 +31,10 @@ def make_optimizer(model: nn.Module, name: str, args: Mapping[str, Any]) -> torc
         and value is not torch.optim.Optimizer
     }
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1, 0.5) or [
-            key for key in known if key.lower() == name.lower()
-        ]
+        near = nearest_name(name, known)
         raise UserCodeError(
             f"optim: torch.optim has no optimiser {name!r}.",
-            f"Did you mean {near[0]}?" if near else f"It has {', '.join(sorted(known))}.",
+            f"Did you mean {near}?" if near else f"It has {', '.join(sorted(known))}.",
         )
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:

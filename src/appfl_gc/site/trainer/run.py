@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
+from appfl_gc.site.nearest_name import nearest_name
 from appfl_gc.site.trainer.base import silent_logger
 from appfl_gc.site.trainer.random_state import deterministic_kernels, isolated
 from appfl_gc.site.trainer.task import TrainOutcome, TrainTask
@@ -65,10 +65,10 @@ def _trainer_class(trainer: str | type[Any]) -> type[Any]:
         raise NotSupportedError(
             f"trainer: {trainer} is not supported yet.", f"Supported: {', '.join(_BUILT)}."
         )
-    near = difflib.get_close_matches(trainer, [*_BUILT, *_NOT_YET], 1)
+    near = nearest_name(trainer, [*_BUILT, *_NOT_YET])
     raise UserCodeError(
         f"trainer: there is no trainer {trainer!r}.",
-        f"Did you mean {near[0]}?"
+        f"Did you mean {near}?"
         if near
         else "Name VanillaTrainer, or a class in the file of trainer_path.",
     )

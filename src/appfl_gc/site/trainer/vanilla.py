@@ -131,11 +131,11 @@ class VanillaTrainer(BaseTrainer):
             optimizer.zero_grad()
             loss = self.batch_loss(inputs, targets)
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-                shape = (
-                    f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
-                )
+                shape = type(loss).__name__
+                if isinstance(loss, torch.Tensor):
+                    shape = f"a tensor of shape {tuple(loss.shape)}"
                 raise UserCodeError(
-                    f"The loss of a batch is {shape}; expected one number as a tensor.",
+                    f"The loss of a batch is {shape}; expected a tensor with one number.",
                     "Take the mean over the batch in the loss function.",
                 )
             loss.backward()  # type: ignore[no-untyped-call]

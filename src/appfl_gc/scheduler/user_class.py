@@ -1,0 +1,66 @@
+"""A user's scheduler class, as ``server_configs.scheduler_path`` names it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from appfl_gc.protocol.errors import AppflGcError, NotSupportedError, UserCodeError
+from appfl_gc.protocol.schedule import Action, Event
+from appfl_gc.scheduler.base import Scheduler
+
+_ACTIONS = get_args(Action)
+
+
+class UserScheduler:
+    """Checks what a user's scheduler answers, so that a mistake in it is told as one."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._name = type(scheduler).__name__
+
+    def step(self, now: float, event: Event) -> list[Action]:
+        """See ``Scheduler.step``; raises ``UserCodeError`` if the class fails or answers with something else."""
+        try:
+            actions = self._scheduler.step(now, event)
+        except AppflGcError:
+            raise
+        except Exception as error:
+            raise UserCodeError(
+                f"{self._name}.step failed on {type(event).__name__}: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(actions, list) or not all(isinstance(action, _ACTIONS) for action in actions):
+            raise UserCodeError(
+                f"{self._name}.step answered {type(event).__name__} with {actions!r:.200}; expected a list of actions.",
+                f"Actions are {', '.join(kind.__name__ for kind in _ACTIONS)}, of appfl_gc.protocol.schedule.",
+            )
+        return actions
+
+
+def adapt(cls: type[Any], num_global_epochs: int, kwargs: Mapping[str, Any]) -> Scheduler:
+    """An object of a user's class, constructed with ``num_global_epochs`` and ``scheduler_kwargs`` as it takes them.
+
+    Raises:
+        NotSupportedError: if the class has ``schedule`` in place of ``step``.
+        UserCodeError: if it has neither, or can't be constructed.
+    """
+    if not callable(getattr(cls, "step", None)):
+        if callable(getattr(cls, "schedule", None)):
+            raise NotSupportedError(
+                f"The scheduler class {cls.__name__} has schedule(); such classes are not supported yet.",
+                "Give it step(now, event), which answers events of appfl_gc.protocol.schedule with actions.",
+            )
+        raise UserCodeError(f"The scheduler class {cls.__name__} has no step(now, event).")
+    offered = {"num_global_epochs": num_global_epochs, **kwargs}
+    parameters = inspect.signature(cls).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        offered = {name: value for name, value in offered.items() if name in parameters}
+    try:
+        scheduler: Scheduler = cls(**offered)
+    except Exception as error:
+        raise UserCodeError(
+            f"The scheduler class {cls.__name__} can't be constructed: {type(error).__name__}: {error}",
+            "Its constructor gets num_global_epochs and scheduler_kwargs of the configuration.",
+        ) from error
+    return UserScheduler(scheduler)

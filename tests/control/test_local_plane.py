@@ -1,0 +1,192 @@
+"""The local control plane, with real worker processes and what user code does to them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import psutil
+import pytest
+
+from appfl_gc.control.local.engine import EngineSettings
+from appfl_gc.control.local.plane import LocalPlane
+from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import DeliveryError, ErrorClass, WorkerLostError
+from appfl_gc.protocol.identity import CallId
+from appfl_gc.protocol.reply import Reply
+from appfl_gc.protocol.source import Source
+
+DEADLINE = 60
+
+Ask = Callable[..., "Future[Reply]"]
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[LocalPlane]:
+    settings = EngineSettings("ProcessPoolEngine", tmp_path, tmp_path / "site", tmp_path / "worker.log")
+    plane = LocalPlane(["A", "B"], 2, settings)
+    yield plane
+    plane.close()
+
+
+@pytest.fixture
+def ask(plane: LocalPlane) -> Ask:
+    """Call ``trainer.sample_size`` with a dataset function of this body."""
+
+    def ask(body: str, client: str = "A") -> Future[Reply]:
+        text = "import os, sys, time\n\ndef load():\n" + textwrap.indent(textwrap.dedent(body), "    ")
+        source = Source("dataset", "load", "dataset.py", text)
+        config = {"data_configs": {"dataset_kwargs": {}}, "model_configs": {}, "train_configs": {}}
+        args = {"config": config, "sources": {"dataset": source.to_json()}}
+        return plane.submit(Call(CallId("run", 0, client), "trainer.sample_size", args, nonce="n"))
+
+    return ask
+
+
+def worker_pids() -> set[int]:
+    children = psutil.Process().children(recursive=True)
+    return {child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())}
+
+
+def test_a_call_is_answered_by_a_worker_process_that_stays(ask: Ask) -> None:
+    pids = [ask("return [os.getpid()] * os.getpid(), None").result(DEADLINE).values["sample_size"] for _ in range(2)]
+    assert pids[0] == pids[1] != os.getpid()
+    assert ask("return [0] * os.getpid(), None", client="B").result(DEADLINE).values["sample_size"] != pids[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise ValueError('no such file')", "ValueError"),
+        ("sys.exit(3)", "sys.exit"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("return [1, 2, 3]", "3 values"),
+        ("x = 1", "nothing"),
+    ],
+)
+def test_what_user_code_raises_is_a_reply_with_its_place(ask: Ask, body: str, message: str) -> None:
+    reply = ask(body).result(DEADLINE)
+    assert reply.error is not None
+    assert reply.error.error_class is ErrorClass.USER
+    assert message in reply.error.message
+    if "raise" in body or "exit" in body:
+        assert reply.error.frames == ("dataset.py:4 in load",)
+
+
+def test_user_code_runs_in_the_engines_working_directory_and_leaves_no_trace(ask: Ask, tmp_path: Path) -> None:
+    changed = ask("os.environ['LEAK'] = '1'; os.chdir('/'); sys.path.insert(0, '/leak'); return [0], None")
+    assert changed.result(DEADLINE).error is None
+    clean = ask(
+        """
+        assert 'LEAK' not in os.environ and '/leak' not in sys.path
+        return [0] * len(os.getcwd()), None
+        """
+    ).result(DEADLINE)
+    assert clean.values["sample_size"] == len(str(tmp_path / "tasks_working_dir"))
+
+
+def test_megabytes_of_prints_come_back_capped(ask: Ask, capfd: pytest.CaptureFixture[str]) -> None:
+    reply = ask("print('z' * 5_000_000); os.write(1, b'native'); return [0], None").result(DEADLINE)
+    assert reply.values["sample_size"] == 1
+    assert sum(map(len, reply.log)) < 100_000
+    assert "native" not in capfd.readouterr().out
+
+
+def test_a_dead_worker_fails_its_call_only_and_is_replaced(ask: Ask) -> None:
+    waiting = ask("time.sleep(600)")
+    queued = ask("return [0], None")
+    other = ask("return [0, 0], None", client="B")
+    assert other.result(DEADLINE).values["sample_size"] == 2
+    lost = ask("return [0, 0, 0], None", client="B")
+    for pid in worker_pids():
+        if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and not lost.done():
+            break
+    lost.result(DEADLINE)
+    _kill_the_worker_of(waiting)
+    with pytest.raises(WorkerLostError, match="client A ended before it replied"):
+        waiting.result(DEADLINE)
+    assert queued.result(DEADLINE).values["sample_size"] == 1
+
+
+def _kill_the_worker_of(future: Future[Reply]) -> None:
+    """Kill workers, slot by slot, until the one that runs this call is gone."""
+    for pid in sorted(worker_pids()):
+        os.kill(pid, signal.SIGKILL)
+    future.exception(DEADLINE)
+
+
+def test_os_exit_in_user_code_is_a_lost_worker(ask: Ask) -> None:
+    with pytest.raises(WorkerLostError, match="Hint: What it wrote last is in"):
+        ask("os._exit(1)").result(DEADLINE)
+    assert ask("return [0], None").result(DEADLINE).values["sample_size"] == 1
+
+
+def test_close_never_waits_for_user_code_and_leaves_no_process(plane: LocalPlane, ask: Ask) -> None:
+    started = ask("return [0], None", client="B")
+    started.result(DEADLINE)
+    stuck = ask("import subprocess; subprocess.run(['sleep', '600'])")
+    queued = ask("return [0], None")
+    _wait_for(lambda: any("sleep" in " ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)))
+    pids = worker_pids()
+    plane.close()
+    for future in (stuck, queued):
+        with pytest.raises(DeliveryError):
+            future.result(DEADLINE)
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
+    assert not alive
+
+
+def test_workers_die_with_a_runner_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "runner.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import os, time
+            from pathlib import Path
+            from appfl_gc.control.local.engine import EngineSettings
+            from appfl_gc.control.local.plane import LocalPlane
+            from appfl_gc.protocol.call import Call
+            from appfl_gc.protocol.identity import CallId
+            from appfl_gc.protocol.source import Source
+
+            if __name__ == "__main__":
+                home = Path({str(tmp_path)!r})
+                settings = EngineSettings("ProcessPoolEngine", home, home / "site", home / "worker.log")
+                plane = LocalPlane(["A"], 1, settings)
+                text = "import os, time\\nfrom pathlib import Path\\ndef load():\\n"
+                text += "    Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid()))\\n    time.sleep(600)"
+                source = Source("dataset", "load", "d.py", text).to_json()
+                args = {{"config": {{"data_configs": {{}}}}, "sources": {{"dataset": source}}}}
+                plane.submit(Call(CallId("r", 0, "A"), "trainer.sample_size", args, nonce="n"))
+                time.sleep(600)
+            """
+        )
+    )
+    runner = subprocess.Popen([sys.executable, str(script)])
+    try:
+        _wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
+        worker = psutil.Process(int((tmp_path / "pid").read_text()))
+        runner.send_signal(signal.SIGINT)
+        os.kill(worker.pid, signal.SIGINT)
+        runner.kill()
+        runner.wait(DEADLINE)
+        psutil.wait_procs([worker], timeout=10)
+        assert not worker.is_running()
+    finally:
+        runner.kill()
+
+
+def _wait_for(condition: Callable[[], bool], deadline: float = DEADLINE) -> None:
+    import time
+
+    end = time.monotonic() + deadline
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("the awaited event did not come")
+        time.sleep(0.02)
