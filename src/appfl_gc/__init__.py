@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from appfl_gc.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from appfl_gc.runner.api import Callback, RunResult, run
 
 __all__ = ["Callback", "RunResult", "__version__", "run"]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

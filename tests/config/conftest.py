@@ -35,7 +35,7 @@ server_configs:
   scheduler: "SyncScheduler"
   aggregator: "FedAvgAggregator"
   aggregator_kwargs:
-    client_weights_mode: "equal"
+    client_weights_mode: equal
   num_global_epochs: 2
 """
 

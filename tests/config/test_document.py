@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_not_utf8_names_the_line(tmp_path: Path) -> None:
 def test_an_explosion_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
     names = "abcdefghijklm"
     lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
-    for before, name in zip(names, names[1:], strict=False):
+    for before, name in pairwise(names):
         lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]")
     started = time.monotonic()
     found = refused(tmp_path, "\n".join(lines))

@@ -55,7 +55,10 @@ def worker_pids() -> set[int]:
 
 
 def test_a_call_is_answered_by_a_worker_process_that_stays(ask: Ask) -> None:
-    pids = [ask("return [os.getpid()] * os.getpid(), None").result(DEADLINE).values["sample_size"] for _ in range(2)]
+    pids = [
+        ask("return [os.getpid()] * os.getpid(), None").result(DEADLINE).values["sample_size"]
+        for _ in range(2)
+    ]
     assert pids[0] == pids[1] != os.getpid()
     assert ask("return [0] * os.getpid(), None", client="B").result(DEADLINE).values["sample_size"] != pids[0]
 
@@ -79,7 +82,9 @@ def test_what_user_code_raises_is_a_reply_with_its_place(ask: Ask, body: str, me
         assert reply.error.frames == ("dataset.py:4 in load",)
 
 
-def test_user_code_runs_in_the_engines_working_directory_and_leaves_no_trace(ask: Ask, tmp_path: Path) -> None:
+def test_user_code_runs_in_the_engines_working_directory_and_leaves_no_trace(
+    ask: Ask, tmp_path: Path
+) -> None:
     changed = ask("os.environ['LEAK'] = '1'; os.chdir('/'); sys.path.insert(0, '/leak'); return [0], None")
     assert changed.result(DEADLINE).error is None
     clean = ask(
@@ -132,7 +137,9 @@ def test_close_never_waits_for_user_code_and_leaves_no_process(plane: LocalPlane
     started.result(DEADLINE)
     stuck = ask("import subprocess; subprocess.run(['sleep', '600'])")
     queued = ask("return [0], None")
-    _wait_for(lambda: any("sleep" in " ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)))
+    _wait_for(
+        lambda: any("sleep" in " ".join(p.cmdline()) for p in psutil.Process().children(recursive=True))
+    )
     pids = worker_pids()
     plane.close()
     for future in (stuck, queued):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -39,23 +38,22 @@ def export(server_config: Path, client_config: Path, output: Path, output_format
     from appfl_gc.config import load
 
     federation = load(server_config, client_config)
-    by_hash: dict[str, tuple[Source, list[str]]] = {}
+    clients_of: dict[Source, list[str]] = {}
     for client in federation.clients:
         for source in client.sources.values():
             if source.text is not None:
-                by_hash.setdefault(source.sha256, (source, []))[1].append(client.client_id)
+                clients_of.setdefault(source, []).append(client.client_id)
     output.mkdir(parents=True, exist_ok=True)
-    rows = list(_write(by_hash, output))
+    rows = []
+    for source, clients in clients_of.items():
+        path = output / f"{source.kind}-{source.sha256[:12]}-{Path(source.filename).name or 'source.py'}"
+        path.write_text(source.text or "", encoding="utf-8", newline="")
+        rows.append({"sha256": source.sha256, "kind": source.kind, "file": str(path), "clients": clients})
+        if output_format == "text":
+            click.echo(f"{source.sha256}  {source.kind:<8} {path}  for {', '.join(clients)}")
     if output_format == "json":
         click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        click.echo(f"{row['sha256']}  {row['kind']:<8} {row['file']}  for {', '.join(row['clients'])}")
-    click.echo(f"{len(rows)} files are in {output}; a site's owner allows one with: appfl-gc site allow HASH")
-
-
-def _write(by_hash: dict[str, tuple[Source, list[str]]], output: Path) -> Iterator[dict[str, object]]:
-    for sha256, (source, clients) in by_hash.items():
-        path = output / f"{source.kind}-{sha256[:12]}-{Path(source.filename).name or 'source.py'}"
-        path.write_text(source.text or "", encoding="utf-8", newline="")
-        yield {"sha256": sha256, "kind": source.kind, "file": str(path), "clients": clients}
+    else:
+        click.echo(
+            f"{len(rows)} files are in {output}; a site's owner allows one with: appfl-gc site allow HASH"
+        )

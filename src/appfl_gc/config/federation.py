@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,6 @@ LOCAL = "local"
 """The ``endpoint_id`` of an engine on this machine."""
 
 PATH_KEYS = frozenset({"model_path", "loss_fn_path", "metric_path", "trainer_path", "dataset_path"})
-UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 @dataclass(frozen=True)
@@ -67,14 +64,6 @@ class ClientConfig:
     def comm_configs(self) -> CommConfigs:
         """How its models travel."""
         return self.settings.comm_configs
-
-    @property
-    def file_name(self) -> str:
-        """``client_id`` as part of a file's name: unsafe characters replaced, then a hash keeps it unique."""
-        safe = UNSAFE.sub("_", self.client_id)[:80]
-        if safe == self.client_id and not safe.startswith("."):
-            return safe
-        return f"{safe.lstrip('.')}-{hashlib.sha256(self.client_id.encode()).hexdigest()[:8]}"
 
     def site_config(self) -> dict[str, Json]:
         """What travels to the site as plain JSON, with defaults, without paths of the server's machine.

@@ -54,7 +54,9 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     """The candidate that is spelt most like ``name``, or "" if none is near."""
     names = {candidate.lower(): candidate for candidate in candidates}
     found = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
-    return names[found[0]] if found else ""
+    begun = [candidate for candidate in names if len(name) > 2 and candidate.startswith(name.lower())]
+    best = found or sorted(begun, key=len)
+    return names[best[0]] if best else ""
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

@@ -14,12 +14,12 @@ from globus_compute_common import messagepack
 from globus_compute_common.messagepack.message_types import Result, Task
 from globus_compute_sdk.serialize import ComputeSerializer
 
-import appfl_gc
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import DeliveryError
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.wire import WireError, clean_text, load_json
 from appfl_gc.site.entry import appfl_gc_entry, entry_requirements
+from appfl_gc.version import VERSION
 
 JSON_HEADER = "11\n"
 SOURCE_HEADER = "st\n"
@@ -40,7 +40,7 @@ def pack_task(task_id: uuid.UUID, call: Call) -> bytes:
     function = (
         f"{SOURCE_HEADER}{appfl_gc_entry.__name__}:from __future__ import annotations\n{entry_source()}"
     )
-    arguments = JSON_HEADER + json.dumps([call.to_json(), entry_requirements(appfl_gc.__version__)])
+    arguments = JSON_HEADER + json.dumps([call.to_json(), entry_requirements(VERSION)])
     buffer = ComputeSerializer.pack_buffers([function, arguments, JSON_HEADER + "{}"])
     packed: bytes = messagepack.pack(Task(task_id=task_id, task_buffer=buffer))
     return packed

@@ -44,11 +44,12 @@ class Measures:
     def from_json(cls, value: Json) -> Measures:
         """Parse the JSON form; raises ``WireError``."""
         fields = as_object(value, "The measures")
-        seconds = [
-            as_seconds(fields.get(name), f"Measure {name}")
-            for name in ("load", "train", "encode", "transfer")
-        ]
-        return cls(*seconds, steps=as_int(fields.get("steps"), "Measure steps"))
+
+        def seconds(name: str) -> float:
+            return as_seconds(fields.get(name), f"Measure {name}")
+
+        steps = as_int(fields.get("steps"), "Measure steps")
+        return cls(seconds("load"), seconds("train"), seconds("encode"), seconds("transfer"), steps)
 
 
 @dataclass(frozen=True)

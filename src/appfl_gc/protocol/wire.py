@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 WIRE_VERSION = 1
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 MAX_DEPTH = 32
 MAX_TEXT = 20_000

@@ -1,0 +1,1 @@
+"""The run itself: event loop, failure policy, journal, run directory, and what callbacks hear."""

@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-import appfl_gc
 from appfl_gc.aggregator import user_class as user_aggregator
 from appfl_gc.aggregator.base import Aggregator
 from appfl_gc.aggregator.registry import make_aggregator
@@ -43,6 +42,7 @@ from appfl_gc.scheduler.registry import make_scheduler
 from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
 from appfl_gc.site.host import available_cores, environment_record
 from appfl_gc.site.source_loader import LoadedSource, SourceLoader
+from appfl_gc.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def set_up(
         0.0,
         "run",
         run=run_id,
-        version=appfl_gc.__version__,
+        version=VERSION,
         seed=seed,
         clients=names,
         threads=threads,

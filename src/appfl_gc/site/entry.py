@@ -15,8 +15,8 @@ def appfl_gc_entry(call: dict[str, Any], requires: dict[str, str]) -> dict[str, 
         wanted = "appfl_gc>={at_least},<{below}".format(**requires)
         hint = "Run at the site, in the environment of the endpoint's workers: pip install \"" + wanted + '"'
         try:
-            import appfl_gc
             from appfl_gc.site.handle import handle
+            from appfl_gc.version import VERSION
         except ImportError as error:
             problem = "The site cannot import appfl_gc: " + str(error) + "."
         else:
@@ -24,14 +24,12 @@ def appfl_gc_entry(call: dict[str, Any], requires: dict[str, str]) -> dict[str, 
             def number(version: str) -> list[int]:
                 return [int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:3]]
 
-            here = number(appfl_gc.__version__)
+            here = number(VERSION)
             if number(requires["at_least"]) <= here < number(requires["below"]):
                 return handle(call)
-            problem = (
-                "The site has appfl_gc " + appfl_gc.__version__ + "; the server works with " + wanted + "."
-            )
+            problem = "The site has appfl_gc " + VERSION + "; the server works with " + wanted + "."
         error_class = "version"
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  the caller must hear of it
         problem, hint, error_class = "The entry function failed: " + repr(error) + ".", "", "internal"
     return {
         "wire": call.get("wire"),

@@ -40,7 +40,11 @@ def handle(message: dict[str, Json]) -> dict[str, Json]:
     with contained():
         printed = PrintedText(log.logger)
         try:
-            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), log.hears("appfl_gc.site"):
+            with (
+                contextlib.redirect_stdout(printed),
+                contextlib.redirect_stderr(printed),
+                log.hears("appfl_gc.site"),
+            ):
                 policy = load_policy(policy_path())
                 context = CallContext(call, paths, policy, SESSION, log.logger, stopwatch)
                 reply = _answer(context, Outbox(paths.outbox, policy.outbox))
@@ -97,7 +101,7 @@ def _check_sources(context: CallContext) -> None:
         )
         raise PolicyError(
             f"The site's policy {policy.path} refuses {names}. {_offer(policy)}",
-            "Send the files to the site's owner (appfl-gc sources export), who allows them with: appfl-gc site allow HASH",
+            "Send the files to the site's owner (appfl-gc sources export), who runs: appfl-gc site allow HASH",
         )
 
 

@@ -20,8 +20,8 @@ from typing import Any
 from appfl_gc.compat.importing import mentions_appfl, user_builtins
 from appfl_gc.protocol.errors import SourceRefusedError, UserCodeError
 from appfl_gc.protocol.source import Source
-from appfl_gc.site.nearest_name import nearest_name
 from appfl_gc.site.data.torchvision_import import prepare_torchvision
+from appfl_gc.site.nearest_name import nearest_name
 from appfl_gc.site.trainer.random_state import isolated
 from appfl_gc.site.user_errors import MODULE_PREFIX, user_errors, user_frames
 

@@ -46,7 +46,7 @@ class _RememberingContext(SpawnContext):
         super().__init__()
         self.started: list[BaseProcess] = []
 
-    def Process(self, *args: Any, **kwargs: Any) -> Any:  # noqa: N802  named by multiprocessing
+    def Process(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # named by multiprocessing
         """A spawned process, remembered so that it can be ended."""
         process = super().Process(*args, **kwargs)
         self.started.append(process)
