@@ -139,7 +139,11 @@ def test_a_subclass_of_vanilla_may_add_to_the_loss(make_task: Any, trainer: Any)
     near = run_trainer(make_task(trainer=proximal))
     assert near.steps == 5
     assert "train_loss" in near.metrics
-    assert 0 < moved(trainer=proximal, args={"learning_rate": 0.0005}) < 0.9 * moved(args={"learning_rate": 0.0005})
+    assert (
+        0
+        < moved(trainer=proximal, args={"learning_rate": 0.0005})
+        < 0.9 * moved(args={"learning_rate": 0.0005})
+    )
 
 
 def test_send_gradient_holds_for_a_trainer_that_only_trains(make_task: Any, trainer: Any) -> None:
@@ -193,7 +197,9 @@ def test_randomness_in_it_follows_from_the_seed(make_task: Any, trainer: Any) ->
         ("return self.model.state_dict(), 5", "returned tuple"),
     ],
 )
-def test_parameters_that_are_no_tensors_are_explained(make_task: Any, trainer: Any, body: str, says: str) -> None:
+def test_parameters_that_are_no_tensors_are_explained(
+    make_task: Any, trainer: Any, body: str, says: str
+) -> None:
     odd = trainer(f"""
         from appfl.algorithm.trainer import BaseTrainer
         class Odd(BaseTrainer):
@@ -214,7 +220,10 @@ def test_parameters_that_are_no_tensors_are_explained(make_task: Any, trainer: A
             "class T(BaseTrainer):\n    def __init__(self, model, teacher): pass\n    def train(self): pass\n",
             "needs teacher",
         ),
-        ("from appfl.algorithm.trainer import BaseTrainer\nclass T(BaseTrainer): pass\n", "does not define train"),
+        (
+            "from appfl.algorithm.trainer import BaseTrainer\nclass T(BaseTrainer): pass\n",
+            "does not define train",
+        ),
     ],
 )
 def test_a_class_that_is_no_trainer_is_explained(make_task: Any, trainer: Any, text: str, says: str) -> None:
@@ -240,9 +249,7 @@ def test_a_failure_names_file_line_and_frames(make_task: Any, trainer: Any, line
     assert user_frames(caught.value) == ("mine.py:3 in train", "mine.py:5 in part")
 
 
-def test_an_error_in_a_worker_of_the_loader_keeps_the_users_frames(
-    make_task: Any, tmp_path: Path
-) -> None:
+def test_an_error_in_a_worker_of_the_loader_keeps_the_users_frames(make_task: Any, tmp_path: Path) -> None:
     text = """
         class Torn:
             def __len__(self): return 20

@@ -18,7 +18,9 @@ from appfl_gc.site.trainer.run import TrainOutcome, TrainTask, run_trainer
 
 
 def same(a: TrainOutcome, b: TrainOutcome) -> bool:
-    return a.state.keys() == b.state.keys() and all(torch.equal(a.state[name], b.state[name]) for name in a.state)
+    return a.state.keys() == b.state.keys() and all(
+        torch.equal(a.state[name], b.state[name]) for name in a.state
+    )
 
 
 def failure(task: TrainTask) -> UserCodeError:
@@ -125,7 +127,9 @@ class TestArithmetic:
     def test_train_loss_is_the_mean_over_the_steps_that_were_run(self, make_task: Any) -> None:
         # A rate of zero keeps the model: every step's loss can be computed from the received one.
         configs = {**PLAIN, "optim_args": {"lr": 0.0}, "num_local_steps": 7, "train_batch_size": 4}
-        task = make_task(configs, model=nn.Linear(1, 1), train_dataset=numbered(10), loss_fn=nn.MSELoss(), metric=None)
+        task = make_task(
+            configs, model=nn.Linear(1, 1), train_dataset=numbered(10), loss_fn=nn.MSELoss(), metric=None
+        )
         batches = [(0, 4), (4, 8), (8, 10), (0, 4), (4, 8), (8, 10), (0, 4)]
         x, y = task.train_dataset.tensors
         with torch.no_grad():
@@ -141,11 +145,15 @@ class TestArithmetic:
             **PLAIN, "optim_args": {"lr": 1.0}, "num_local_steps": 1, "train_batch_size": 10,
             "clip_grad": True, "clip_value": 0.25, "clip_norm": norm_type, "send_gradient": True,
         }  # fmt: skip
-        task = make_task(configs, model=nn.Linear(1, 1), train_dataset=numbered(10), loss_fn=nn.MSELoss(), metric=None)
+        task = make_task(
+            configs, model=nn.Linear(1, 1), train_dataset=numbered(10), loss_fn=nn.MSELoss(), metric=None
+        )
         step = torch.cat([tensor.flatten() for tensor in run_trainer(task).state.values()])
         assert torch.linalg.vector_norm(step, norm_type).item() == pytest.approx(0.25, rel=1e-4)
 
-    def test_send_gradient_is_received_minus_new_for_parameters_and_values_for_buffers(self, make_task: Any) -> None:
+    def test_send_gradient_is_received_minus_new_for_parameters_and_values_for_buffers(
+        self, make_task: Any
+    ) -> None:
         values = run_trainer(make_task())
         task = make_task({"send_gradient": True})
         deltas = run_trainer(task)
@@ -183,7 +191,12 @@ class TestArithmetic:
         assert outcome.metrics["val_loss"] < 0.1 * outcome.metrics["pre_val_loss"]
 
     def test_it_learns(self, make_task: Any) -> None:
-        configs = {"num_local_steps": 150, "optim_args": {"lr": 0.02}, "do_validation": True, "do_pre_validation": True}
+        configs = {
+            "num_local_steps": 150,
+            "optim_args": {"lr": 0.02},
+            "do_validation": True,
+            "do_pre_validation": True,
+        }
         metrics = run_trainer(make_task(configs)).metrics
         assert metrics["val_accuracy"] > metrics["pre_val_accuracy"] + 0.2
 
@@ -226,19 +239,27 @@ class TestValidation:
 
     @pytest.mark.parametrize("key", ["do_validation", "do_pre_validation"])
     @pytest.mark.parametrize("val", [None, TensorDataset(torch.ones(0, 4))])
-    def test_without_validation_data_it_is_an_error_before_training(self, make_task: Any, key: str, val: Any) -> None:
+    def test_without_validation_data_it_is_an_error_before_training(
+        self, make_task: Any, key: str, val: Any
+    ) -> None:
         task = make_task({key: True}, val_dataset=val)
         error = failure(task)
         assert f"{key}: True needs validation data" in error.message
         assert f"{key}: False" in error.hint
         assert torch.equal(task.model.first.weight, task.received["first.weight"])
 
-    def test_epoch_mode_validates_after_each_epoch(self, make_task: Any, line_logger: Any, lines: list[str]) -> None:
+    def test_epoch_mode_validates_after_each_epoch(
+        self, make_task: Any, line_logger: Any, lines: list[str]
+    ) -> None:
         configs = {"mode": "epoch", "num_local_epochs": 2, "do_validation": True, "do_pre_validation": True}
         outcome = run_trainer(make_task(configs, logger=line_logger))
         assert [row.epoch for row in outcome.rows] == [0, 1, 2]
         assert [row.steps for row in outcome.rows] == [0, 5, 5]
-        assert outcome.metrics["val_loss"] == outcome.rows[2].metrics["val_loss"] != outcome.rows[1].metrics["val_loss"]
+        assert (
+            outcome.metrics["val_loss"]
+            == outcome.rows[2].metrics["val_loss"]
+            != outcome.rows[1].metrics["val_loss"]
+        )
         assert len(lines) == 3
         assert "epoch 2/2" in lines[2]
         assert f"val_accuracy     {outcome.metrics['val_accuracy']:.4f}" in lines[2]

@@ -68,7 +68,5 @@ def _trainer_class(trainer: str | type[Any]) -> type[Any]:
     near = nearest_name(trainer, [*_BUILT, *_NOT_YET])
     raise UserCodeError(
         f"trainer: there is no trainer {trainer!r}.",
-        f"Did you mean {near}?"
-        if near
-        else "Name VanillaTrainer, or a class in the file of trainer_path.",
+        f"Did you mean {near}?" if near else "Name VanillaTrainer, or a class in the file of trainer_path.",
     )
