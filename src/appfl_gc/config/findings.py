@@ -51,11 +51,11 @@ class Findings:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """The candidate that is spelt most like ``name``, or "" if none is near."""
+    """The candidate that is spelt most like ``name``, else the shortest that contains it, or "" if none is near."""
     names = {candidate.lower(): candidate for candidate in candidates}
     found = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
-    begun = [candidate for candidate in names if len(name) > 2 and candidate.startswith(name.lower())]
-    best = found or sorted(begun, key=len)
+    longer = [candidate for candidate in names if len(name) > 2 and name.lower() in candidate]
+    best = found or sorted(longer, key=len)
     return names[best[0]] if best else ""
 
 

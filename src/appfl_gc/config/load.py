@@ -10,7 +10,7 @@ from types import MappingProxyType
 from appfl_gc.config import rehearsal, rules, spelling
 from appfl_gc.config.diagnostic import ConfigError, Diagnostic, Severity
 from appfl_gc.config.document import Document, KeyPath, Mark, read_document
-from appfl_gc.config.federation import LOCAL, ClientConfig, Federation
+from appfl_gc.config.federation import ClientConfig, Federation
 from appfl_gc.config.findings import Findings
 from appfl_gc.config.merging import Interpolation, Layered
 from appfl_gc.config.overrides import apply_overrides
@@ -253,7 +253,7 @@ class _Reading:
                     "Give each client a `client_id` of its own.",
                 )  # fmt: skip
             first.setdefault(name, mark)
-            if entry.get(("endpoint_id",)) not in (None, LOCAL):
+            if rules.is_uuid(entry.get(("endpoint_id",))):
                 remote.append(entry.place(("endpoint_id",)))
         if remote:
             self.findings.note(

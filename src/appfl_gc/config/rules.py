@@ -96,12 +96,17 @@ def _check_torch_names(train: TrainConfigs, check: TypedCheck) -> None:
             )  # fmt: skip
 
 
-def _check_endpoint(endpoint: str, check: TypedCheck) -> None:
-    if endpoint in {"", LOCAL}:
-        return
+def is_uuid(endpoint: object) -> bool:
+    """Whether ``endpoint`` is the UUID of a Globus Compute endpoint."""
     try:
-        uuid.UUID(endpoint)
+        uuid.UUID(str(endpoint))
     except ValueError:
+        return False
+    return True
+
+
+def _check_endpoint(endpoint: str, check: TypedCheck) -> None:
+    if endpoint not in {"", LOCAL} and not is_uuid(endpoint):
         check.error(
             ("endpoint_id",),
             f"Expected the UUID of a Globus Compute endpoint or `{LOCAL}`, found {endpoint!r}.",

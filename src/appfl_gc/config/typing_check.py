@@ -12,7 +12,7 @@ from appfl_gc.config.document import KeyPath
 from appfl_gc.config.findings import Findings, did_you_mean
 from appfl_gc.config.merging import Layered
 from appfl_gc.config.redaction import shown
-from appfl_gc.config.schema.block import Block, Status, block_of, support_of
+from appfl_gc.config.schema.block import Block, Status, block_of, freeze, support_of
 
 BlockT = TypeVar("BlockT", bound=Block)
 
@@ -79,7 +79,7 @@ class TypedCheck:
                 continue
             if field is None:
                 if self._keep(path):
-                    result[name] = value
+                    result[name] = freeze(value)
                 continue
             inner = block_of(field)
             if inner is not None and isinstance(value, dict):
