@@ -38,7 +38,10 @@ INVALID = 2
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change one value, as `run --set` does."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
 def validate(
+    ctx: click.Context,
+    /,
     server_config: str,
     client_config: str,
     strict: bool,
@@ -47,7 +50,7 @@ def validate(
     local_data: Sequence[str],
     overrides: Sequence[str],
     form: str,
-) -> int:
+) -> None:
     """Check both YAML files and the Python files that they name, without running anything.
 
     All errors are shown at once, each with its file, line and key. The exit status is 0, or 2 if there are errors.
@@ -60,7 +63,8 @@ def validate(
         click.echo(json.dumps(_as_json(result, explained=explained), indent=2, ensure_ascii=False))
     else:
         _tell(result, explained=explained)
-    return INVALID if result.has_errors else 0
+    if result.has_errors:
+        ctx.exit(INVALID)
 
 
 def _as_json(result: Examination, *, explained: bool) -> dict[str, object]:

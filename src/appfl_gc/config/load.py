@@ -148,8 +148,12 @@ class _Reading:
         ids = [self._client_id(entry) for entry in entries]
         if local:
             rehearsal.make_local([server, *entries], self.findings)
+            by_name = dict(zip(ids, entries, strict=True))
             rehearsal.substitute_data(
-                local_data, dict(zip(ids, entries, strict=True)), reader.definition, self.findings
+                local_data,
+                by_name,
+                lambda path, name: reader.definition(path, name, self.clients.path),
+                self.findings,
             )
         elif local_data:
             self.findings.error("--local-data needs --local.", rehearsal.LOCAL_DATA_OPTION)

@@ -69,6 +69,7 @@ def _set(document: Document, path: KeyPath, value: Any) -> str:
             part = str(part)
             if not last and holder.get(part) is None:
                 holder[part] = {}
+                document.marks[path[: depth + 1]] = Mark(COMMAND_LINE)
         else:
             return f"`{show_key(path[:depth])}` is a value, not a block of keys."
         if last:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from appfl_gc.config.document import Mark
 from appfl_gc.config.federation import LOCAL
@@ -32,7 +31,7 @@ def make_local(blocks: list[Layered], findings: Findings) -> None:
 def substitute_data(
     substitutes: Mapping[str, str],
     clients: Mapping[str, Layered],
-    definition: Callable[[Path, str], Definition | None],
+    definition: Callable[[str, str], Definition | None],
     findings: Findings,
 ) -> None:
     """Replace the dataset function of clients, for a rehearsal without the sites' data.
@@ -63,7 +62,7 @@ def substitute_data(
                 f"No client and no dataset function is called `{name}`.", LOCAL_DATA_OPTION,
                 hint=f"Did you mean `{near}`?" if near else f"Clients: {', '.join(list(clients)[:10])}.",
             )  # fmt: skip
-        found = definition(Path(path).expanduser().absolute(), function)
+        found = definition(path, function)
         for block in chosen:
             block.set(("data_configs", "dataset_path"), path, LOCAL_DATA_OPTION)
             block.set(("data_configs", "dataset_name"), function, LOCAL_DATA_OPTION)

@@ -47,7 +47,7 @@ class Wanted:
 @dataclass(frozen=True)
 class _Loaded:
     text: str
-    content: UserFile | None
+    content: UserFile
 
 
 class SourceReader:
@@ -77,16 +77,14 @@ class SourceReader:
         loaded = self._load(found, wanted.path)
         if loaded is None:
             return None
-        if loaded.content is not None:
-            self._check_content(wanted, loaded.content, check)
+        self._check_content(wanted, loaded.content, check)
         return Source(wanted.kind, wanted.name, wanted.path, loaded.text)
 
-    def definition(self, path: Path, name: str) -> Definition | None:
-        """The function or class ``name`` of a file, or None."""
-        loaded = self._load(path, str(path))
-        if loaded is None or loaded.content is None:
-            return None
-        return loaded.content.find(name)
+    def definition(self, path: str, name: str, yaml_file: Path) -> Definition | None:
+        """The function or class ``name`` of a file, or None if there is no such file or name."""
+        found = self._find(path, yaml_file)
+        loaded = self._load(found, path) if isinstance(found, Path) else None
+        return loaded.content.find(name) if loaded is not None else None
 
     def _find(self, path: str, yaml_file: Path) -> Path | tuple[Path, ...]:
         key = (path, yaml_file)

@@ -103,7 +103,7 @@ def unfit_arguments(signature: Signature, given: Iterable[str]) -> tuple[list[st
     """Keywords that the function does not take, and parameters that it needs and does not get."""
     names = list(given)
     unknown = [] if signature.open else [name for name in names if name not in signature.names]
-    missing = [name for name in signature.required if name not in names]
+    missing = [name for name in signature.required if name not in names or name not in signature.names]
     return unknown, missing
 
 

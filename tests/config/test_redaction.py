@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from appfl_gc.config.redaction import REDACTED, redact
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "token",
+        "api_token",
+        "secret",
+        "client_secret",
+        "password",
+        "dbPassword",
+        "access_key_id",
+        "credentials",
+    ],
+)
+def test_secrets_are_replaced(name: str) -> None:
+    assert redact({"a": [{name: "hush"}]}) == {"a": [{name: REDACTED}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_token", 512), ("s3_creds_file", "./c.csv"), ("tokenizer", "bert"), ("key", "a"), ("use_token", True),
+        ("password", None),
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_is_kept(name: str, value: object) -> None:
+    assert redact({name: value}) == {name: value}
+
+
+def test_keys_inside_credentials_and_users_in_addresses() -> None:
+    assert redact({"creds": {"key": "hush", "region": "eu"}}) == {"creds": {"key": REDACTED, "region": "eu"}}
+    assert redact("redis://me:hush@host:1/0") == f"redis://{REDACTED}@host:1/0"
+    assert redact({"credentials": {"any": "hush"}}) == {"credentials": REDACTED}
