@@ -95,3 +95,10 @@ def test_interpolation_that_contains_itself(project: Project) -> None:
         "lr: ${client_configs.train_configs.optim_args.lr}", "deep: ${client_configs.train_configs}"
     )
     assert any("interpolation" in found.message for found in project.found())
+
+
+def test_interpolation_that_is_malformed(project: Project) -> None:
+    project.change_server("num_classes: 10", "num_classes: ${oc.env")
+    found = project.found()
+    assert "not an interpolation" in found[0].message
+    assert (found[0].line, found[0].key) == (17, "client_configs.model_configs.model_kwargs.num_classes")

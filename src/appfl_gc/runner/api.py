@@ -20,7 +20,7 @@ from appfl_gc.protocol.errors import (
     UserCodeError,
 )
 from appfl_gc.runner.events import Callback, Outcome, RunFinished
-from appfl_gc.runner.federated_run import FederatedRun, RunState
+from appfl_gc.runner.federated_run import FederatedRun
 from appfl_gc.runner.inbox import Inbox
 from appfl_gc.runner.interrupt import interrupts_go_to
 from appfl_gc.runner.recorder import Recorder
@@ -122,28 +122,25 @@ def _run_in(
     for warning in federation.warnings:
         recorder.log(str(warning), logging.WARNING)
     inbox: Inbox = queue.SimpleQueue()
-    state = RunState()
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(interrupts_go_to(inbox))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(interrupts_go_to(inbox))
+        try:
             parts = set_up(federation, options, directory, recorder, inbox, stack)
-            federated = FederatedRun(parts)
-            state = federated.state
-            federated.execute()
-            if state.rounds:
-                directory.keep_model(directory.last, directory.model)
-    except KeyboardInterrupt:
-        state.outcome = Outcome.INTERRUPTED
-        raise
-    except (AppflGcError, OSError) as error:
-        state.outcome, state.error = Outcome.FAILED, _report(error)
-        if not state.rounds and directory.last.exists():
+        except AppflGcError as error:
+            recorder.log(f"The run did not begin. {error}", logging.ERROR)
             raise
-    finally:
-        if state.outcome is Outcome.FINISHED or state.outcome is Outcome.PARTIAL:
-            directory.clear_payloads()
-    model = next((path for path in (directory.model, directory.last) if path.exists()), None)
+        federated = FederatedRun(parts)
+        state = federated.state
+        try:
+            federated.execute()
+        except (AppflGcError, OSError) as error:
+            state.outcome, state.error = Outcome.FAILED, _report(error)
+    if state.rounds:
+        directory.keep_model(directory.last, directory.model)
     outcome = state.outcome or Outcome.FAILED
+    if outcome in (Outcome.FINISHED, Outcome.PARTIAL):
+        directory.clear_payloads()
+    model = directory.model if state.rounds else None
     seconds = time.monotonic() - started
     recorder.tell(
         RunFinished(outcome, directory.path, model, state.metrics, seconds, state.rounds, state.error)

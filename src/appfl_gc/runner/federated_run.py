@@ -161,8 +161,8 @@ class FederatedRun:
             return
         if isinstance(item, Interrupted):
             self._parts.recorder.log(f"{item.signal}: the run ends; what is done is saved.", logging.WARNING)
-            self._feed(Stopping())
             self._end(Outcome.INTERRUPTED)
+            self._feed(Stopping())
             return
         flight = self._dispatcher.take(item)
         if flight is None:
