@@ -166,6 +166,7 @@ def test_settings_of_multi_user_endpoints_are_accepted(project: Project) -> None
     project.change_clients(
         "    data_configs:", "    user_endpoint_config: {account: x}\n    credentials: me\n    data_configs:"
     )
+    assert [found.severity for found in project.found(strict=True)] == [Severity.NOTE, Severity.NOTE]
     settings = project.load(strict=True).clients[0].settings
     assert settings.user_endpoint_config == {"account": "x"}
     assert settings.credentials == "me"

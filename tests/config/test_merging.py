@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, reject
@@ -102,3 +103,12 @@ def test_interpolation_that_is_malformed(project: Project) -> None:
     found = project.found()
     assert "not an interpolation" in found[0].message
     assert (found[0].line, found[0].key) == (17, "client_configs.model_configs.model_kwargs.num_classes")
+
+
+def test_an_explosion_of_interpolations_ends(project: Project) -> None:
+    lines = ["num_classes: 10", "a: [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    for before, name in pairwise("abcdefghi"):
+        item = f"'${{..{before}}}'"
+        lines.append(f"{name}: [{', '.join([item] * 9)}]")
+    project.change_server("num_classes: 10", "\n      ".join(lines))
+    assert any("too many values" in found.message for found in project.found())

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from appfl_gc.config import rehearsal, rules, spelling
 from appfl_gc.config.diagnostic import ConfigError, Diagnostic, Severity
 from appfl_gc.config.document import Document, KeyPath, Mark, read_document
 from appfl_gc.config.federation import ClientConfig, Federation
 from appfl_gc.config.findings import Findings
-from appfl_gc.config.merging import Interpolation, Layered
+from appfl_gc.config.merging import Layered, has_interpolation
 from appfl_gc.config.overrides import apply_overrides
 from appfl_gc.config.schema.block import Block
 from appfl_gc.config.schema.client import Client
@@ -21,6 +22,9 @@ from appfl_gc.config.sources import SourceReader
 from appfl_gc.config.typing_check import TypedCheck
 from appfl_gc.config.wanted_sources import client_sources, server_sources
 from appfl_gc.protocol.source import Source
+
+if TYPE_CHECKING:
+    from appfl_gc.config.interpolation import Interpolation
 
 NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -189,8 +193,17 @@ class _Reading:
                 )  # fmt: skip
         return there
 
+    def _interpolation(self) -> Interpolation | None:
+        documents = (self.server, self.clients)
+        if not any(has_interpolation(document.tree) for document in documents):
+            return None
+        # Imported here because OmegaConf takes a third of the time that `validate` takes without it.
+        from appfl_gc.config.interpolation import Interpolation
+
+        return Interpolation(documents, self.findings)
+
     def _merged(self) -> tuple[Layered, list[Layered]]:
-        interpolation = Interpolation((self.server, self.clients))
+        interpolation = self._interpolation()
         server = Layered.of((self.server, ("server_configs",)))
         shared_comm = self.server.get(("client_configs", "comm_configs"))
         if isinstance(shared_comm, dict):
@@ -200,8 +213,9 @@ class _Reading:
             Layered.of((self.clients, ("clients", index)), (self.server, ("client_configs",)))
             for index in range(count)
         ]
-        for block in (server, *entries):
-            interpolation.resolve(block, self.findings)
+        if interpolation is not None:
+            for block in (server, *entries):
+                interpolation.resolve(block, self.findings)
         return server, entries
 
     def _client_id(self, entry: Layered) -> str:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from appfl_gc.config.document import MAX_DEPTH, Document, KeyPath, Mark, show_key
-from appfl_gc.config.findings import Findings
+from appfl_gc.config.document import Document, KeyPath, Mark, show_key
 
 
 def merge(under: Any, over: Any) -> Any:
@@ -116,53 +111,10 @@ class Layered:
         return value
 
 
-class Interpolation:
-    """Resolves ``${...}`` in merged blocks. An absolute name starts at the root of the two files together."""
-
-    def __init__(self, documents: Iterable[Document]) -> None:
-        self._root: dict[str, Any] = {}
-        for document in documents:
-            self._root.update(document.tree)
-        self._config = OmegaConf.create(self._root) if _has_dollar(self._root) else None
-
-    def resolve(self, block: Layered, findings: Findings) -> None:
-        """Replace interpolations by their values; one that fails is an error and is left out."""
-        if self._config is None or not _has_dollar(block.tree):
-            return
-        # Under the common root, so that both absolute and relative names find what they name.
-        self._config["(merged)"] = block.tree
-        block.tree = self._plain(self._config["(merged)"], (), block, findings)
-        del self._config["(merged)"]
-
-    def _plain(self, node: Any, path: KeyPath, block: Layered, findings: Findings) -> Any:
-        if len(path) > MAX_DEPTH:
-            mark, key = block.place(path[:4])
-            findings.error("The interpolation contains itself.", mark, key)
-            return None
-        if OmegaConf.is_dict(node):
-            names: Iterable[Any] = list(node.keys())
-        elif OmegaConf.is_list(node):
-            names = range(len(node))
-        else:
-            return node
-        values = {}
-        for name in names:
-            try:
-                item = node[name]
-            except (OmegaConfBaseException, RecursionError, ValueError) as error:
-                mark, key = block.place((*path, name))
-                words = str(error).strip().splitlines()
-                findings.error(
-                    f"The interpolation cannot be resolved: {words[0] if words else 'it loops'}.", mark, key
-                )
-                continue
-            values[name] = self._plain(item, (*path, name), block, findings)
-        return values if OmegaConf.is_dict(node) else list(values.values())
-
-
-def _has_dollar(value: Any) -> bool:
+def has_interpolation(value: Any) -> bool:
+    """Whether a text anywhere in ``value`` has ``${``."""
     if isinstance(value, dict):
-        return any(_has_dollar(item) for item in value.values())
+        return any(has_interpolation(item) for item in value.values())
     if isinstance(value, list):
-        return any(_has_dollar(item) for item in value)
+        return any(has_interpolation(item) for item in value)
     return isinstance(value, str) and "${" in value

@@ -50,6 +50,10 @@ unknown key is a warning, and with `--strict` an error.
 `--local-data NAME=FILE.py:FUNCTION` replaces the dataset function of the client `NAME`, or of all clients whose
 `dataset_name` is `NAME`; the function is given those of the `dataset_kwargs` that it takes.
 
+**Old names.** These are read with a warning: `num_clients` in `scheduler_kwargs` or `aggregator_kwargs` (now in
+`server_configs`); `globus_compute_configs.s3_*` (now `s3_configs.s3_*`; a bucket there switches S3 on);
+`train_configs.logging_id` (now `client_id`); and the misspelt keys listed with their blocks.
+
 The column *state* says what becomes of a key:
 
 * **works**;
