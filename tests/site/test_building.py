@@ -256,11 +256,25 @@ class TestEvaluate:
         assert result == {"val_loss": 4.5, "val_mean_error": 4.5}
         assert seen == [10]
 
-    def test_the_models_mode_is_restored_and_dropout_is_off(self) -> None:
+    def test_the_models_mode_stays_and_dropout_is_off(self) -> None:
         model = nn.Dropout(0.9)
         x = torch.ones(6, 2)
         assert evaluate(model, nn.L1Loss(), None, TensorDataset(x, x))["val_loss"] == 0.0
         assert model.training
+
+    def test_an_earlier_validation_does_not_change_a_later_one(self) -> None:
+        class Counting(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.calls = 0
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                self.calls += 1
+                return x + self.calls
+
+        model, x = Counting(), torch.ones(3, 1)
+        first, second = (evaluate(model, nn.L1Loss(), None, TensorDataset(x, x)) for _ in range(2))
+        assert first == second
 
     def test_an_empty_dataset_is_an_error(self) -> None:
         data = TensorDataset(torch.ones(0, 2), torch.ones(0, 2))

@@ -17,6 +17,7 @@ from appfl_gc.site.source_loader import LoadedSource
 from appfl_gc.site.trainer.base import LossFn, Metric
 from appfl_gc.site.trainer.batches import make_loader
 from appfl_gc.site.trainer.device import choose_devices
+from appfl_gc.site.trainer.model_copy import fresh_copy
 from appfl_gc.site.trainer.random_state import isolated
 from appfl_gc.site.trainer.validation import validate
 from appfl_gc.site.user_errors import shown_kwargs, user_errors
@@ -210,7 +211,8 @@ def evaluate(
 ) -> dict[str, float]:
     """``val_loss`` and ``val_<metric>`` of a model on a dataset, as the server's validation reports them.
 
-    The model is moved to ``device``, its mode restored; random generators and settings are left as they were.
+    What is run is a copy, where one can be made, so that nothing but the model's tensors decides the result.
+    Random generators and settings are left as they were.
 
     Raises:
         UserCodeError: the device is absent, the dataset empty, or user code failed.
@@ -218,10 +220,12 @@ def evaluate(
     place = choose_devices(device).first
     loader = make_loader(dataset, batch_size=batch_size, shuffle=shuffle, seed=seed, num_workers=num_workers)
     with isolated(seed), user_errors("The validation failed"):
-        model.to(place)
+        copied = fresh_copy(model)
+        runner = model if copied is None else copied
+        runner.to(place)
         if isinstance(loss_fn, nn.Module):
             loss_fn.to(place)
-        return validate(model, model, loss_fn, metric, loader, place)
+        return validate(runner, runner, loss_fn, metric, loader, place)
 
 
 def _kwargs(configs: Mapping[str, Any], key: str) -> dict[str, Any]:

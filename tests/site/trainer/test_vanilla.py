@@ -184,7 +184,8 @@ class TestArithmetic:
         configs = {"optim": "LBFGS", "optim_args": {"lr": 0.5}, "num_local_steps": 4, "train_batch_size": 10}
         task = make_task(
             {**configs, "do_pre_validation": True, "do_validation": True},
-            model=nn.Linear(1, 1), train_dataset=numbered(10), val_dataset=numbered(10), loss_fn=nn.MSELoss(), metric=None,
+            model=nn.Linear(1, 1), train_dataset=numbered(10), val_dataset=numbered(10),
+            loss_fn=nn.MSELoss(), metric=None,
         )  # fmt: skip
         outcome = run_trainer(task)
         assert outcome.steps == 4
@@ -289,12 +290,34 @@ class TestDeterminism:
         assert same(first, run_trainer(make_task()))
         assert not same(first, run_trainer(make_task(seed=12)))
 
+    def test_the_order_of_the_samples_follows_from_the_seed(self, make_task: Any) -> None:
+        def order(seed: int) -> list[int]:
+            configs = {**PLAIN, "train_data_shuffle": True, "num_local_steps": 4}
+            parts = {
+                "model": Recorder(),
+                "train_dataset": numbered(32),
+                "loss_fn": nn.MSELoss(),
+                "metric": None,
+            }
+            run_trainer(make_task(configs, seed=seed, **parts))
+            numbers: list[int] = torch.cat(Recorder.seen).int().tolist()
+            return numbers
+
+        assert order(1) == order(1) != order(2)
+
+    def test_a_model_is_trained_in_training_mode_however_it_comes(self, make_task: Any) -> None:
+        task = make_task()
+        task.model.eval()
+        assert same(run_trainer(task), run_trainer(make_task()))
+
     def test_the_number_of_loader_workers_changes_no_bits(self, make_task: Any) -> None:
         assert same(run_trainer(make_task()), run_trainer(make_task({"num_workers": 2})))
 
     @pytest.mark.parametrize("workers", [0, 2])
     def test_random_samples_follow_from_the_seed(self, make_task: Any, workers: int) -> None:
         def run(seed: int) -> TrainOutcome:
+            random.seed()
+            np.random.seed()
             return run_trainer(make_task({"num_workers": workers}, train_dataset=RandomDataset(), seed=seed))
 
         assert same(run(1), run(1))
@@ -384,7 +407,8 @@ class TestBatches:
                 return 10
 
         task = make_task(
-            {**PLAIN, "train_data_shuffle": True}, model=Recorder(), train_dataset=Stream(), loss_fn=nn.MSELoss(), metric=None
+            {**PLAIN, "train_data_shuffle": True},
+            model=Recorder(), train_dataset=Stream(), loss_fn=nn.MSELoss(), metric=None,
         )  # fmt: skip
         run_trainer(task)
         assert torch.cat(Recorder.seen)[:10].int().tolist() == list(range(10))
