@@ -70,9 +70,10 @@ def reduce_model(
 ) -> None:
     """Fold the updates in ``slots`` into the model file ``current`` and write the model file ``out``.
 
-    Each block of the new model goes straight into the new file, which is written aside and renamed. Memory taken is a few blocks per thread, whatever the model's size and the number of updates. Block
-    boundaries depend on spec and number of updates only, and rows are in client order: the bits depend neither
-    on the order of arrival, nor on slots, nor on threads.
+    Each block of the new model goes straight into the new file, which is written aside and renamed. Memory
+    taken is a few blocks per thread, whatever the model's size and the number of updates. Block boundaries
+    depend on spec and number of updates only, and rows are in client order: the bits depend neither on the
+    order of arrival, nor on slots, nor on threads.
 
     Args:
         aggregator: what folds a block.

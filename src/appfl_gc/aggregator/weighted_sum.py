@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-GROUP = 8
+GROUP = 4
 """Rows that are widened together: small enough that a block of them stays in cache."""
 
 _Wide = npt.NDArray[np.longdouble]
@@ -40,7 +40,7 @@ def weighted_mean(rows: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     for row, weight in zip(rows, weights, strict=True):
         shift += np.longdouble(weight) * (_widen(row) - first)
     moved = _narrow(first + shift, rows.dtype)
-    return torch.where(torch.from_numpy(np.rint(shift) == 0), rows[0], moved)
+    return torch.where(torch.from_numpy(shift == 0), rows[0], moved)
 
 
 def subtracted_sum(start: torch.Tensor, rows: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:

@@ -19,6 +19,7 @@ from appfl_gc.payload import gate
 from appfl_gc.payload.codec import CODEC, Layout, Segment, torch_dtype
 from appfl_gc.payload.files import write_all
 from appfl_gc.payload.store import Store
+from appfl_gc.payload.workers import alone
 from appfl_gc.protocol.errors import AppflGcError, TransferError, UpdateRefusedError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.update_spec import ITEM_SIZE, UpdateSpec
@@ -81,7 +82,8 @@ class Arena:
             self._refuse_size(ref, store)
         self._map(slot, ref, store)
         try:
-            gate.check(self._row(slot), self.layout, ref.checksum)
+            with alone():
+                gate.check(self._row(slot), self.layout, ref.checksum)
         except BaseException:
             self._clear(slot)
             raise
@@ -111,6 +113,9 @@ class Arena:
 
         A view where the slots are equally spaced, else a copy. Not to be written to.
         """
+        missing = set(slots) - self._landed
+        if missing:
+            raise AppflGcError(f"Slot {min(missing)} holds no update.")
         first = self._flat(slots[0], run, begin, end)
         steps = {after - before for before, after in pairwise(slots)}
         if not steps:
@@ -130,8 +135,6 @@ class Arena:
         return self.layout.views(self._row(slot))
 
     def _flat(self, slot: int, run: Segment, begin: int, end: int) -> torch.Tensor:
-        if slot not in self._landed:
-            raise AppflGcError(f"Slot {slot} holds no update.")
         size = ITEM_SIZE[run.dtype]
         offset = (self._element(slot, run) + begin) * size
         return torch.frombuffer(self._rows, dtype=torch_dtype(run.dtype), count=end - begin, offset=offset)

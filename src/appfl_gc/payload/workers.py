@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -31,10 +32,8 @@ def for_each(items: Iterable[Item], work: Callable[[Item], None], threads: int |
         threads: None for the usable cores, at most ``MOST_THREADS``.
     """
     threads = threads or min(usable_cores(), MOST_THREADS)
-    before = torch.get_num_threads()
-    try:
+    with alone():
         if threads == 1:
-            torch.set_num_threads(1)
             for item in items:
                 work(item)
             return
@@ -42,6 +41,15 @@ def for_each(items: Iterable[Item], work: Callable[[Item], None], threads: int |
             futures = [pool.submit(work, item) for item in items]
         for future in futures:
             future.result()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Tensor operations inside run on the calling thread only."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
-        # Threads that begin later inherit the last number that any thread set.
+        # This also undoes what threads that ended meanwhile left for those that begin later.
         torch.set_num_threads(before)

@@ -1,0 +1,45 @@
+"""Federated averaging: whose update counts how much."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from appfl_gc.aggregator.fedavg import FedAvgAggregator
+from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.protocol.measures import Timing
+from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
+from appfl_gc.protocol.update_spec import Meaning
+
+
+def metas(*sizes: int) -> list[UpdateMeta]:
+    return [
+        UpdateMeta(UpdateId(f"client{i}", 1), 0, size, 1, Timing(0, 0, 0)) for i, size in enumerate(sizes)
+    ]
+
+
+def test_equal() -> None:
+    assert FedAvgAggregator().weights(metas(1, 99), [0, 0]) == [0.5, 0.5]
+
+
+def test_sample_size() -> None:
+    assert FedAvgAggregator("sample_size").weights(metas(1, 3), [0, 0]) == [0.25, 0.75]
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (5, -1)])
+def test_sizes_that_weigh_nothing(sizes: tuple[int, int]) -> None:
+    with pytest.raises(UserCodeError, match=f"client1: {sizes[1]}"):
+        FedAvgAggregator("sample_size").weights(metas(*sizes), [0, 0])
+
+
+def test_unknown_mode() -> None:
+    with pytest.raises(UserCodeError, match="num_examples"):
+        FedAvgAggregator("num_examples")
+
+
+def test_a_difference_is_taken_from_the_model_and_a_value_replaces_it() -> None:
+    current, updates = torch.tensor([1.0]), torch.tensor([[0.1], [0.3]])
+    fedavg = FedAvgAggregator()
+    assert fedavg.reduce(current, updates, [0.5, 0.5], Meaning.DELTA).item() == pytest.approx(0.8)
+    assert fedavg.reduce(current, updates, [0.5, 0.5], Meaning.VALUE).item() == pytest.approx(0.2)
+    assert current.item() == 1.0
