@@ -37,3 +37,7 @@ def test_keys_inside_credentials_and_users_in_addresses() -> None:
     assert redact({"creds": {"key": "hush", "region": "eu"}}) == {"creds": {"key": REDACTED, "region": "eu"}}
     assert redact("redis://me:hush@host:1/0") == f"redis://{REDACTED}@host:1/0"
     assert redact({"credentials": {"any": "hush"}}) == {"credentials": REDACTED}
+
+
+def test_numbers_that_json_lacks_are_written_as_in_yaml() -> None:
+    assert redact([float("inf"), float("-inf"), float("nan"), 1.5]) == [".inf", "-.inf", ".nan", 1.5]

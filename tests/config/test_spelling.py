@@ -140,3 +140,29 @@ def test_logging_id_stands_in_for_client_id(project: Project) -> None:
 def test_swapped_files(project: Project) -> None:
     project.server, project.clients = project.clients, project.server
     assert all("swapped" in found.hint for found in project.found())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "meant"),
+    [
+        ("server_configs:", "server_config:", 18, "server_configs"),
+        ("client_configs:", "clients_configs:", 1, "client_configs"),
+        ("  train_configs:", "  train_config:", 2, "train_configs"),
+        ("  model_configs:", "  models_configs:", 13, "model_configs"),
+    ],
+)
+def test_a_misspelt_block_is_one_error(project: Project, old: str, new: str, line: int, meant: str) -> None:
+    project.change_server(old, new)
+    found = project.only()
+    assert (found.severity, found.line) == (Severity.ERROR, line)
+    assert found.hint == f"Did you mean `{meant}`?"
+
+
+def test_a_key_of_another_scheduler(project: Project) -> None:
+    project.change_server('"SyncScheduler"', '"SyncScheduler"\n  scheduler_kwargs: {max_local_steps: 3}')
+    assert project.only().hint == "It belongs to CompassScheduler."
+
+
+def test_a_key_that_is_given_twice_hides_no_other_error(project: Project) -> None:
+    project.change_server("num_local_steps: 5", "num_local_steps: five\n    mode: epoch")
+    assert [found.line for found in project.found()] == [5, 6]

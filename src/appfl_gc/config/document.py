@@ -36,13 +36,15 @@ class Mark:
 class Document:
     """One YAML file: its values, and the mark of every key and list item.
 
-    The values are this object's own; a spelling of a key may be corrected in place.
+    The values are this object's own; a spelling of a key may be corrected in place. ``problems`` are errors that
+    concern single keys, such as one that is given twice; the rest of the file can still be checked.
     """
 
     name: str
     path: Path
     tree: dict[str, Any]
     marks: dict[KeyPath, Mark] = field(default_factory=dict)
+    problems: list[Diagnostic] = field(default_factory=list)
 
     def get(self, path: KeyPath) -> Any:
         """The value at ``path``, or None."""
@@ -86,7 +88,7 @@ def read_document(path: str | Path) -> Document:
     """Read a YAML file whose root is a block of keys.
 
     Raises:
-        ConfigError: if there is no such file, or it is not YAML of that form; has every duplicate key.
+        ConfigError: if there is no such file, or it is not YAML of that form.
     """
     name = str(path)
     text = _read_text(name, Path(path))
@@ -98,12 +100,10 @@ def read_document(path: str | Path) -> Document:
     builder = _Builder(name)
     builder.measure(node)
     tree = builder.value(node, ())
-    if builder.problems:
-        raise ConfigError(builder.problems)
     if not isinstance(tree, dict):
         found = "a list" if isinstance(tree, list) else f"the value {tree!r}"
         raise _error(name, 1, f"The file holds {found} where a block of keys was expected.")
-    return Document(name, Path(path), tree, builder.marks)
+    return Document(name, Path(path), tree, builder.marks, builder.problems)
 
 
 def parse_value(text: str, name: str = COMMAND_LINE) -> Any:

@@ -111,6 +111,8 @@ def examine(
             documents.append(read_document(path))
         except ConfigError as error:
             findings.extend(error.diagnostics)
+        else:
+            findings.extend(documents[-1].problems)
     if len(documents) < 2:
         return Examination(None, findings.diagnostics(strict=strict))
     reading = _Reading(documents[0], documents[1], findings)
@@ -167,6 +169,7 @@ class _Reading:
         return Federation(settings, tuple(clients), sources, (), self.server.path, self.clients.path)
 
     def _blocks_are_there(self) -> bool:
+        spelling.correct_roots(self.server, self.clients, self.findings)
         there = True
         for document, name, kind, words in (
             (self.server, "client_configs", dict, "a block of keys"),

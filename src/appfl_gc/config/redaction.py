@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 from typing import Any
@@ -34,7 +35,7 @@ def is_secret(name: str, value: Any, *, inside_credentials: bool = False) -> boo
 def redact(value: Any, name: str = "", *, inside_credentials: bool = False) -> Any:
     """A copy of ``value`` as plain dictionaries and lists in which secrets are replaced.
 
-    Addresses lose the user and password before ``@``.
+    Addresses lose the user and password before ``@``; infinite numbers, which JSON lacks, become text as in YAML.
     """
     if is_secret(name, value, inside_credentials=inside_credentials):
         return REDACTED
@@ -45,6 +46,8 @@ def redact(value: Any, name: str = "", *, inside_credentials: bool = False) -> A
         return [redact(item, "", inside_credentials=inside) for item in value]
     if isinstance(value, str):
         return USER_IN_URL.sub(rf"\1{REDACTED}@", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
     return value
 
 

@@ -21,9 +21,14 @@ CLIENT_FILE = ("clients",)
 S3_KEYS = ("s3_bucket", "s3_creds_file", "s3_temp_dir")
 
 
+def correct_roots(server: Document, clients: Document, findings: Findings) -> None:
+    """Check the outermost names of both files; a misspelt one is reported and read as what is meant."""
+    _check_roots(server, SERVER_FILE, CLIENT_FILE, findings)
+    _check_roots(clients, CLIENT_FILE, SERVER_FILE, findings)
+
+
 def check_server_file(document: Document, clients: Document, findings: Findings) -> None:
     """Correct and check the names in the server's file."""
-    _check_roots(document, SERVER_FILE, CLIENT_FILE, findings)
     for block in SERVER_FILE:
         _move_s3(document, (block,), findings)
     _move_num_clients(document, findings)
@@ -41,7 +46,6 @@ def check_server_file(document: Document, clients: Document, findings: Findings)
 
 def check_client_file(document: Document, server: Document, findings: Findings) -> None:
     """Correct and check the names in the clients' file."""
-    _check_roots(document, CLIENT_FILE, SERVER_FILE, findings)
     shared_trainer = _has_trainer_path(server.get(("client_configs",)))
     for index, entry in enumerate(_entries(document)):
         _move_s3(document, ("clients", index), findings)
@@ -62,8 +66,10 @@ def _has_trainer_path(block: Any) -> bool:
 def _check_roots(
     document: Document, own: tuple[str, ...], other: tuple[str, ...], findings: Findings
 ) -> None:
-    for name in document.tree:
+    for name in list(document.tree):
         mark = document.mark((name,))
+        if name in other and not any(key in document.tree for key in own):
+            continue  # the files are swapped, which is reported as a whole
         if name in other:
             findings.error(
                 f"The block `{name}` belongs in the other file.", mark, name,
@@ -71,6 +77,10 @@ def _check_roots(
             )  # fmt: skip
         elif name not in own:
             near = nearest(name, own)
+            if near and near not in document.tree:
+                findings.error(f"The block `{name}` is unknown.", mark, name, f"Did you mean `{near}`?")
+                document.move((name,), (near,))
+                continue
             findings.warning(
                 f"The key `{name}` is unknown and has no effect.", mark, name,
                 f"Did you mean `{near}`?" if near else f"This file has the keys {', '.join(own)}.",
@@ -111,10 +121,25 @@ def _check_names(
             inner = block_of(schema.model_fields[present])
             if inner is not None:
                 _check_names(document, (*path, present), inner, findings)
+        elif isinstance(block[name], dict) and (meant := _meant_block(name, schema, block)):
+            # The keys of a misspelt block would all be missing elsewhere: one error instead of many.
+            findings.error(
+                f"The block `{name}` is unknown.", mark, show_key(place), f"Did you mean `{meant}`?"
+            )
+            document.move(place, (*path, meant))
+            inner = block_of(schema.model_fields[meant])
+            if inner is not None:
+                _check_names(document, (*path, meant), inner, findings, own_trainer=own_trainer)
         elif not (own_trainer and schema is TrainConfigs):
             findings.warning(
                 f"The key `{name}` is unknown and has no effect.", mark, show_key(place), _hint(name, schema)
             )
+
+
+def _meant_block(name: str, schema: type[Block], block: dict[str, Any]) -> str:
+    """The block that ``name`` misspells and that is not given as well, or ""."""
+    near = nearest(name, (key for key, field in schema.model_fields.items() if block_of(field)))
+    return "" if near in block else near
 
 
 def _hint(name: str, schema: type[Block]) -> str:
@@ -125,7 +150,17 @@ def _hint(name: str, schema: type[Block]) -> str:
         home = _home(name, top, root)
         if home:
             return f"It belongs in `{home}`."
-    return f"Did you mean `{schema.aliases.get(near, near)}`?" if near else ""
+    if near:
+        return f"Did you mean `{schema.aliases.get(near, near)}`?"
+    for table in (SCHEDULER_KWARGS, AGGREGATOR_KWARGS):
+        owners = [
+            owner
+            for owner, kwargs in table.items()
+            if schema in table.values() and name in kwargs.model_fields
+        ]
+        if owners:
+            return f"It belongs to {', '.join(owners)}."
+    return ""
 
 
 def _home(name: str, schema: type[Block], path: str) -> str:

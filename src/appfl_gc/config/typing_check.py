@@ -144,7 +144,9 @@ def _expected(detail: ErrorDetails, value: Any) -> tuple[str, str]:
         return f"a number of {words} {context[limit]}", ""
     if kind == "string_pattern_mismatch":
         names = ["cpu", "cuda", "cuda:0", "cuda:0,cuda:1", "xpu", "mps", "auto"]
-        return f"a device such as {', '.join(names)}", did_you_mean(str(value), names)
+        return f"a device such as {', '.join(names)}", "Did you mean `cuda`?" if "gpu" in str(
+            value
+        ).lower() else did_you_mean(str(value), names)
     quoted = isinstance(value, str)
     if kind in {"bool_type", "bool_parsing"}:
         return "true or false", "Take the quotes off." if quoted and value.lower() in {
