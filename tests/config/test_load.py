@@ -203,3 +203,20 @@ def test_the_published_sample_of_another_algorithm_says_what_is_missing(project:
     found = project.found()
     assert [item.severity for item in found] == [Severity.ERROR, Severity.ERROR]
     assert all("not supported yet" in item.message for item in found)
+
+
+@pytest.mark.parametrize(
+    ("block", "severity", "words"),
+    [
+        ("train_configs: {send_gradient: True}", Severity.ERROR, "differ in `send_gradient`"),
+        ("model_configs: {seed: 3}", Severity.WARNING, "seed of client Client1 counts"),
+        ("model_configs: {model_kwargs: {num_channel: 3}}", Severity.WARNING, "not that of client Client1"),
+    ],
+)
+def test_clients_agree_on_what_they_train(
+    project: Project, block: str, severity: Severity, words: str
+) -> None:
+    project.change_clients('client_id: "Client2"', f'client_id: "Client2"\n    {block}')
+    found = project.only()
+    assert (found.severity, found.line) == (severity, 11)
+    assert words in found.message

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from appfl_gc.config import rehearsal, rules, spelling
+from appfl_gc.config import agreement, rehearsal, rules, spelling
 from appfl_gc.config.diagnostic import ConfigError, Diagnostic, Severity
-from appfl_gc.config.document import Document, KeyPath, Mark, read_document
+from appfl_gc.config.document import Document, KeyPath, read_document
 from appfl_gc.config.federation import ClientConfig, Federation
 from appfl_gc.config.findings import Findings
 from appfl_gc.config.merging import Layered, has_interpolation
@@ -164,7 +164,9 @@ class _Reading:
         elif local_data:
             self.findings.error("--local-data needs --local.", rehearsal.LOCAL_DATA_OPTION)
         clients = [self._client(entry, name, reader) for entry, name in zip(entries, ids, strict=True)]
-        self._check_ids(entries, ids)
+        agreement.check_ids(entries, ids, self.findings)
+        agreement.check_one_model(entries, clients, self.findings)
+        agreement.note_remote(entries, self.findings)
         settings, sources = self._server(server, clients, reader)
         return Federation(settings, tuple(clients), sources, (), self.server.path, self.clients.path)
 
@@ -262,23 +264,3 @@ class _Reading:
         sources = server_sources(settings, checker, reader, self.server)
         self.views.insert(0, ("server", block, settings))
         return settings, sources
-
-    def _check_ids(self, entries: list[Layered], ids: list[str]) -> None:
-        first: dict[str, Mark] = {}
-        remote: list[tuple[Mark, str]] = []
-        for entry, name in zip(entries, ids, strict=True):
-            mark, key = entry.place(("client_id",))
-            if name and name in first:
-                self.findings.error(
-                    f"The client id {name!r} is taken; the first is at {first[name]}.", mark, key,
-                    "Give each client a `client_id` of its own.",
-                )  # fmt: skip
-            first.setdefault(name, mark)
-            if rules.is_uuid(entry.get(("endpoint_id",))):
-                remote.append(entry.place(("endpoint_id",)))
-        if remote:
-            self.findings.note(
-                f"{len(remote)} of {len(ids)} clients are at Globus Compute endpoints; `run` does not reach them yet.",
-                *remote[0],
-                hint="`--local` rehearses the configuration on this machine.",
-            )

@@ -100,13 +100,16 @@ def _sections(
     known = without.model_fields if without is not None else {}
     fields = {name: field for name, field in schema.model_fields.items() if name not in known}
     heading = title if title.endswith("`") else f"`{title}`"
+    reasons = {support_of(field).why for field in fields.values()}
+    shared = reasons.pop() if len(reasons) == 1 else ""
+    words = f"{shared} {words}".replace("``", "`").strip()
     lines = [
         f"## {heading}\n",
         f"{words}\n",
         "| key | type | default | state | meaning |",
         "|---|---|---|---|---|",
     ]
-    lines.extend(_row(name, field) for name, field in fields.items())
+    lines.extend(_row(name, field, shared) for name, field in fields.items())
     if schema.aliases:
         old = ", ".join(f"`{name}` (now `{new}`)" for name, new in schema.aliases.items())
         lines.append(f"\nOld and mistaken names, read with a warning: {old}.")
@@ -117,11 +120,11 @@ def _sections(
             yield from _sections(f"{title}.{name}", inner, inner.__doc__ or "")
 
 
-def _row(name: str, field: FieldInfo) -> str:
+def _row(name: str, field: FieldInfo, said: str) -> str:
     support = support_of(field)
     default = "required" if support.required else _default(field)
     meaning = field.description or ""
-    if support.why:
+    if support.why and support.why != said:
         meaning = f"{meaning} {support.why}"
     state = f"**{support.status.value}**" if support.status is not Status.WORKS else support.status.value
     cells = (f"`{name}`", _type(field), default, state, meaning)

@@ -122,7 +122,7 @@ class SourceReader:
             top = imported.module.partition(".")[0]
             if imported.level:
                 self._findings.error(
-                    "The file imports from its own folder, but it travels to the sites alone.", mark,
+                    "The file imports from its own folder, but it is used alone, without its folder.", mark,
                     hint="Put what it needs into the file, or install it at the sites as a package.",
                 )  # fmt: skip
             elif is_appfl(imported):
@@ -135,7 +135,7 @@ class SourceReader:
                     )
             elif top and (path.parent / f"{top}.py").is_file():
                 self._findings.warning(
-                    f"The file imports {top} from {top}.py beside it, but it travels to the sites alone.", mark,
+                    f"The file imports {top} from {top}.py beside it, but it is used alone, without its folder.", mark,
                     hint="Put what it needs into the file, or install it at the sites as a package.",
                 )  # fmt: skip
 
