@@ -130,24 +130,22 @@ def _run_in(
             recorder.log(f"The run did not begin. {error}", logging.ERROR)
             raise
         federated = FederatedRun(parts)
-        state = federated.state
+        ending, rounds = federated.ending, parts.rounds
         try:
             federated.execute()
         except (AppflGcError, OSError) as error:
-            state.outcome, state.error = Outcome.FAILED, _report(error)
-    if state.rounds:
+            ending.be(Outcome.FAILED, _report(error))
+    if rounds.done:
         directory.keep_model(directory.last, directory.model)
-    outcome = state.outcome or Outcome.FAILED
+    outcome = ending.outcome or Outcome.FAILED
     if outcome in (Outcome.FINISHED, Outcome.PARTIAL):
         directory.clear_payloads()
-    model = directory.model if state.rounds else None
+    model = directory.model if rounds.done else None
     seconds = time.monotonic() - started
     recorder.tell(
-        RunFinished(outcome, directory.path, model, state.metrics, seconds, state.rounds, state.error)
+        RunFinished(outcome, directory.path, model, rounds.last, seconds, rounds.done, ending.error)
     )
-    return RunResult(
-        outcome, model, state.metrics, directory.path, state.rounds, state.error, state.set_aside
-    )
+    return RunResult(outcome, model, rounds.last, directory.path, rounds.done, ending.error, ending.set_aside)
 
 
 def _report(error: AppflGcError | OSError) -> ErrorReport:

@@ -16,7 +16,7 @@ from appfl_gc.protocol.wire import Json
 HELLO_ROUND = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class CallFactory:
     """Makes the calls of one run.
 
@@ -50,6 +50,11 @@ class CallFactory:
         """Local training from ``model``; ``acknowledged`` is the last round whose reply the server has."""
         more: dict[str, Json] = {"grant": grant, "acknowledged": acknowledged, "task": dict(args)}
         return self._call(client, dispatch, "trainer.train", more, {"model": model})
+
+    def settle_threads(self, client: str, threads: int) -> None:
+        """Take the site's own choice where neither configuration nor runner made one."""
+        if self.threads[client] == 0:
+            self.threads[client] = threads
 
     def _call(
         self,

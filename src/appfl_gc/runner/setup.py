@@ -26,14 +26,17 @@ from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.protocol.source import Source
 from appfl_gc.protocol.update_spec import Meaning, UpdateSpec
 from appfl_gc.runner.calls import CallFactory
+from appfl_gc.runner.dispatcher import Dispatcher
 from appfl_gc.runner.events import RunStarted
 from appfl_gc.runner.federated_run import Parts
 from appfl_gc.runner.global_model import GlobalModel
 from appfl_gc.runner.inbox import Inbox
+from appfl_gc.runner.intake import Intake
 from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.metrics import MetricsFile
 from appfl_gc.runner.policy import FailurePolicy
 from appfl_gc.runner.recorder import Recorder
+from appfl_gc.runner.rounds import Rounds
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.validation import ServerValidation
 from appfl_gc.scheduler import user_class as user_scheduler
@@ -141,22 +144,22 @@ def set_up(
     recorder.tell(
         RunStarted(run_id, directory.path, tuple(names), server.num_global_epochs, spec.nbytes, parameters)
     )
+    global_model = GlobalModel(directory, stores, initial)
     return Parts(
         clients=clients,
-        directory=directory,
         calls=calls,
-        plane=plane,
+        inbox=inbox,
+        dispatcher=Dispatcher(plane, inbox),
         stores=stores,
         arena=arena,
         scheduler=scheduler,
         aggregator=aggregator,
         policy=FailurePolicy(names, fault.retries, fault.quorum),
-        model=GlobalModel(directory, stores, initial),
+        model=global_model,
+        intake=Intake(arena, stores, journal, metrics, recorder),
+        rounds=Rounds(directory, global_model, validation, metrics, recorder),
         journal=journal,
-        metrics=metrics,
         recorder=recorder,
-        validation=validation,
-        inbox=inbox,
     )
 
 

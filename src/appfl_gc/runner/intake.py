@@ -1,0 +1,126 @@
+"""Updates that arrive: through the gate into a slot of the arena, and into the books."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from appfl_gc.payload.arena import Arena
+from appfl_gc.payload.stores import Stores
+from appfl_gc.protocol.errors import AppflGcError
+from appfl_gc.protocol.measures import Timing
+from appfl_gc.protocol.reply import Reply
+from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
+from appfl_gc.protocol.wire import WireError, as_int
+from appfl_gc.runner.dispatcher import InFlight
+from appfl_gc.runner.events import ClientChanged, ClientState, ClientTrained
+from appfl_gc.runner.journal import Journal
+from appfl_gc.runner.metrics import MetricsFile, numeric_metrics
+from appfl_gc.runner.recorder import Recorder
+
+
+@dataclass(frozen=True)
+class Landed:
+    """An accepted update: what is known of it, its slot, and the client's metrics."""
+
+    meta: UpdateMeta
+    slot: int
+    metrics: Mapping[str, float]
+
+
+class Intake:
+    """Accepts updates and keeps them until they are folded."""
+
+    def __init__(
+        self, arena: Arena, stores: Stores, journal: Journal, metrics: MetricsFile, recorder: Recorder
+    ) -> None:
+        self._arena = arena
+        self._stores = stores
+        self._journal = journal
+        self._metrics = metrics
+        self._recorder = recorder
+        self._free = list(range(arena.slots))[::-1]
+        self._landed: dict[UpdateId, Landed] = {}
+
+    def accept(self, flight: InFlight, reply: Reply, answered: float, now: float) -> UpdateMeta:
+        """Land the update of ``reply``.
+
+        Args:
+            flight: the call that it answers.
+            reply: without an error.
+            answered: when it came, monotonic seconds.
+            now: second of the run.
+
+        Raises:
+            WireError: if the reply lacks something.
+            TransferError, UpdateRefusedError: if the update does not pass the gate; the slot stays free.
+        """
+        identity = flight.call.identity
+        update = UpdateId(identity.client, identity.round)
+        reference = reply.payloads.get("update")
+        if reference is None:
+            raise WireError("The reply has no update.")
+        sample_size = as_int(reply.values.get("sample_size"), "The sample size")
+        if sample_size < 0:
+            raise WireError("The sample size is negative.")
+        slot = self._free.pop()
+        begun = time.monotonic()
+        try:
+            self._arena.land(slot, reference, self._stores)
+        except AppflGcError:
+            self._free.append(slot)
+            raise
+        split = Timing.split(answered - flight.sent, reply.measures)
+        timing = Timing(split.queue, split.compute, split.transfer + time.monotonic() - begun)
+        meta = UpdateMeta(update, flight.version, sample_size, reply.measures.steps, timing)
+        metrics = numeric_metrics(reply.values.get("metrics"))
+        self._landed[update] = Landed(meta, slot, metrics)
+        self._stores.evict(reference)
+        self._journal.append(
+            now,
+            "arrived",
+            client=identity.client,
+            round=identity.round,
+            attempt=identity.attempt,
+            version=flight.version,
+            checksum=reference.checksum,
+            sample_size=sample_size,
+            measures=reply.measures.to_json(),
+            queue=timing.queue,
+        )
+        self._metrics.write(
+            {
+                "kind": "client",
+                "round": identity.round,
+                "client": identity.client,
+                "at": now,
+                "sample_size": sample_size,
+                "steps": meta.steps,
+                "queue_seconds": timing.queue,
+                "compute_seconds": timing.compute,
+                "transfer_seconds": timing.transfer,
+                "bytes_up": reference.size,
+                **metrics,
+            }
+        )
+        self._recorder.tell(
+            ClientTrained(identity.client, identity.round, meta.steps, sample_size, timing, metrics)
+        )
+        down = flight.call.payloads["model"].size
+        self._recorder.tell(
+            ClientChanged(
+                identity.client, ClientState.ARRIVED, identity.round, bytes_down=down, bytes_up=reference.size
+            )
+        )
+        return meta
+
+    def take(self, updates: Sequence[UpdateId]) -> list[Landed]:
+        """The accepted ``updates``, which are no longer kept; give their slots back with ``free``."""
+        return [self._landed.pop(update) for update in updates]
+
+    def free(self, landed: Sequence[Landed]) -> None:
+        """Give the slots of folded updates back."""
+        for update in landed:
+            self._arena.free(update.slot)
+            self._free.append(update.slot)

@@ -1,0 +1,68 @@
+"""The books of rounds: means, the best model so far, and what is told of each."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+from appfl_gc.runner.events import RoundFinished, RoundStarted
+from appfl_gc.runner.global_model import GlobalModel
+from appfl_gc.runner.intake import Landed
+from appfl_gc.runner.metrics import MetricsFile, deciding_loss, weighted_means
+from appfl_gc.runner.recorder import Recorder
+from appfl_gc.runner.run_directory import RunDirectory
+from appfl_gc.runner.validation import ServerValidation
+
+
+class Rounds:
+    """Counts rounds and keeps the last and the best model."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        model: GlobalModel,
+        validation: ServerValidation | None,
+        metrics: MetricsFile,
+        recorder: Recorder,
+    ) -> None:
+        self._directory = directory
+        self._model = model
+        self._validation = validation
+        self._metrics = metrics
+        self._recorder = recorder
+        self._begun = time.monotonic()
+        self._best = math.inf
+        self.done = 0
+        self.last: Mapping[str, float] = {}
+
+    def begin(self) -> None:
+        """The next round's first call is about to go out."""
+        self._begun = time.monotonic()
+        self._recorder.tell(RoundStarted(self.done + 1))
+
+    def finish(self, updates: Sequence[Landed], now: float) -> None:
+        """The global model has a new version, made of ``updates``, at second ``now`` of the run."""
+        self._directory.keep_model(self._model.file, self._directory.last)
+        metrics = weighted_means((update.meta.sample_size, update.metrics) for update in updates)
+        if self._validation is not None:
+            metrics.update(self._validation.evaluate(self._model.file))
+        loss = deciding_loss(metrics)
+        improved = loss is not None and loss < self._best
+        if loss is not None and improved:
+            self._best = loss
+            self._directory.keep_model(self._model.file, self._directory.best)
+        self.done += 1
+        self.last = metrics
+        seconds = time.monotonic() - self._begun
+        self._metrics.write(
+            {
+                "kind": "round",
+                "round": self.done,
+                "at": now,
+                "seconds": seconds,
+                "clients": len(updates),
+                **metrics,
+            }
+        )
+        self._recorder.tell(RoundFinished(self.done, seconds, metrics, improved))
