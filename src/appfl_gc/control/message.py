@@ -6,6 +6,7 @@ read here, by the header of the JSON strategy alone.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import uuid
@@ -30,6 +31,7 @@ class ReplyError(DeliveryError):
     """What came back is not a reply to the call."""
 
 
+@functools.cache
 def entry_source() -> str:
     """The entry function as the source text that sites run."""
     return inspect.getsource(appfl_gc_entry)

@@ -52,11 +52,14 @@ class Outbox:
     def store(self, call: Call, reply: Reply) -> None:
         """Keep ``reply``; written aside and renamed, so that a reader sees all or nothing."""
         path = self._file(call)
+        first = not path.parent.is_dir()
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(f".{os.getpid()}.tmp")
         aside.write_text(json.dumps({"request": _request(call), "reply": reply.to_json()}))
         aside.replace(path)
-        self._enforce_limits(keep=path)
+        # Walking through every reply of every client costs more than a small call, so only when they add up.
+        if first or any(other != path for other in path.parent.glob("*.json")):
+            self._enforce_limits(keep=path)
 
     def find(self, call: Call) -> Reply | None:
         """The reply to an earlier attempt of ``call`` with the same request, addressed to this attempt."""
