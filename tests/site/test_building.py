@@ -77,6 +77,8 @@ class TestModel:
         torch.rand(5)
         again = build_model({"model_kwargs": {"num_inputs": 4}, "seed": seed}, net)
         other = build_model({"model_kwargs": {"num_inputs": 4}, "seed": seed + 1}, net)
+        torch.manual_seed(seed)
+        assert torch.equal(first.layer.weight, nn.Linear(4, 3).weight)
         assert torch.equal(first.layer.weight, again.layer.weight)
         assert not torch.equal(first.layer.weight, other.layer.weight)
 
