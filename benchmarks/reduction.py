@@ -101,6 +101,7 @@ class Bench:
         ]
         self.aggregator = FedAvgAggregator()
         self.weights = [1 / self.clients] * self.clients
+        self.result = torch.zeros(self.elements + 1024)
 
     def note(self, name: str, work: Callable[[], object]) -> float:
         """Time ``work`` and keep the best."""
@@ -141,7 +142,7 @@ class Bench:
     def floors(self, arena: Arena) -> None:
         run = max(arena.layout.runs(), key=lambda run: run.numel)
         rows = arena.block(self.slots, run, 0, run.numel)
-        factors, result = torch.tensor(self.weights), torch.empty(run.numel)
+        factors, result = torch.tensor(self.weights), self.result[: run.numel]
         starts = range(0, run.numel, LARGEST_BLOCK)
 
         def mv(begin: int) -> None:

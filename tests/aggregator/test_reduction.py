@@ -135,10 +135,10 @@ def test_updates_are_untouched(tmp_path: Path) -> None:
 
 
 def test_a_block_of_many_rows_stays_small() -> None:
-    sizes = [reduction._block_length(rows) for rows in (1, 2, 64, 65, 200, 10_000)]
+    sizes = [reduction._block_length(rows) for rows in (1, 16, 17, 65, 200, 10_000)]
     assert all(size & (size - 1) == 0 for size in sizes)
     assert sizes[0] == reduction.LARGEST_BLOCK
-    assert sizes[4] * 200 <= reduction.LARGEST_BLOCK * reduction.BLOCK_ROWS
+    assert sizes[4] * 200 <= reduction.LARGEST_ROWS
 
 
 def test_a_missing_update_is_an_error_not_zeros(tmp_path: Path) -> None:

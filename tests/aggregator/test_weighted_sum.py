@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appfl_gc.aggregator.weighted_sum import subtracted_sum, weighted_mean
+from appfl_gc.aggregator.weighted_sum import WeightedSums
 
 FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
@@ -52,7 +52,7 @@ def float_rows(draw: st.DrawFn) -> tuple[torch.Tensor, list[float]]:
 def test_floats_are_the_closed_form_to_one_unit(case: tuple[torch.Tensor, list[float]]) -> None:
     rows, weights = case
     before = rows.clone()
-    result = weighted_mean(rows, weights)
+    result = WeightedSums().mean(rows, weights)
     assert result.dtype == rows.dtype
     assert result.shape == rows.shape[1:]
     assert torch.equal(rows, before)
@@ -67,7 +67,7 @@ def test_differences_are_subtracted(case: tuple[torch.Tensor, list[float]], seed
     rows, weights = case
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(rows.shape[1], generator=generator).to(rows.dtype)
-    result = subtracted_sum(start, rows, weights)
+    result = WeightedSums().subtracted(start, rows, weights)
     for column in range(rows.shape[1]):
         terms = [Fraction(w) * Fraction(x.item()) for w, x in zip(weights, rows[:, column], strict=True)]
         first = Fraction(start[column].item())
@@ -85,13 +85,13 @@ def test_float32_is_rounded_once() -> None:
     rows = torch.randn(50, 2000, generator=torch.Generator().manual_seed(1))
     weights = [1 / 50] * 50
     exact = (rows.double() * (1 / 50)).sum(0)
-    error = (weighted_mean(rows, weights).double() - exact).abs()
+    error = (WeightedSums().mean(rows, weights).double() - exact).abs()
     assert (error <= exact.abs() * 2**-24 + 1e-12).all()
 
 
 def test_cancelling_float32_keeps_what_single_precision_would_lose() -> None:
     rows = torch.tensor([[1e8], [1.0], [-1e8]])
-    assert weighted_mean(rows, [0.25, 0.5, 0.25]).item() == 0.5
+    assert WeightedSums().mean(rows, [0.25, 0.5, 0.25]).item() == 0.5
 
 
 @st.composite
@@ -109,7 +109,7 @@ def integer_rows(draw: st.DrawFn) -> tuple[torch.Tensor, list[float]]:
 @given(integer_rows())
 def test_integers_are_the_nearest_to_the_mean(case: tuple[torch.Tensor, list[float]]) -> None:
     rows, weights = case
-    result = weighted_mean(rows, weights)
+    result = WeightedSums().mean(rows, weights)
     assert result.dtype == rows.dtype
     for column in range(rows.shape[1]):
         values = [int(x) for x in rows[:, column]]
@@ -124,24 +124,24 @@ def test_integers_are_the_nearest_to_the_mean(case: tuple[torch.Tensor, list[flo
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_equal_integers_stay_exactly(value: int, count: int) -> None:
     rows = torch.full((count, 2), value, dtype=torch.int64)
-    assert weighted_mean(rows, [1 / count] * count).tolist() == [value, value]
+    assert WeightedSums().mean(rows, [1 / count] * count).tolist() == [value, value]
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS])
 def test_equal_rows_stay_exactly(dtype: torch.dtype) -> None:
     row = (torch.randn(100, generator=torch.Generator().manual_seed(0)) * 50).abs().to(dtype)
-    assert torch.equal(weighted_mean(row.expand(3, -1), [1 / 3] * 3), row)
+    assert torch.equal(WeightedSums().mean(row.expand(3, -1), [1 / 3] * 3), row)
 
 
 def test_ties_go_to_even() -> None:
     rows = torch.tensor([[0, 1, 2, -1], [1, 2, 3, -2]])
-    assert weighted_mean(rows, [0.5, 0.5]).tolist() == [0, 2, 2, -2]
+    assert WeightedSums().mean(rows, [0.5, 0.5]).tolist() == [0, 2, 2, -2]
 
 
 def test_bools_are_the_majority() -> None:
     rows = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
-    assert weighted_mean(rows, [0.4, 0.4, 0.2]).tolist() == [True, False, False]
-    assert weighted_mean(rows[:2], [0.5, 0.5]).tolist() == [True, False, False]
+    assert WeightedSums().mean(rows, [0.4, 0.4, 0.2]).tolist() == [True, False, False]
+    assert WeightedSums().mean(rows[:2], [0.5, 0.5]).tolist() == [True, False, False]
 
 
 def test_integer_differences_stay_in_range() -> None:
@@ -149,5 +149,5 @@ def test_integer_differences_stay_in_range() -> None:
         torch.tensor([10, 250], dtype=torch.uint8),
         torch.tensor([[3, 4], [4, 4]], dtype=torch.uint8),
     )
-    assert subtracted_sum(start, rows, [0.5, 0.5]).tolist() == [6, 246]
-    assert subtracted_sum(start, rows * 20, [0.5, 0.5]).tolist() == [0, 170]
+    assert WeightedSums().subtracted(start, rows, [0.5, 0.5]).tolist() == [6, 246]
+    assert WeightedSums().subtracted(start, rows * 20, [0.5, 0.5]).tolist() == [0, 170]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from appfl_gc.aggregator.weighted_sum import subtracted_sum, weighted_mean
+from appfl_gc.aggregator.weighted_sum import WeightedSums
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.schedule import UpdateMeta
 from appfl_gc.protocol.update_spec import Meaning
@@ -36,6 +36,7 @@ class FedAvgAggregator:
                 f"client_weights_mode is {client_weights_mode!r}; FedAvgAggregator knows {' and '.join(MODES)}."
             )
         self.client_weights_mode = client_weights_mode
+        self._sums = WeightedSums()
 
     def weights(self, metas: Sequence[UpdateMeta], staleness: Sequence[int]) -> list[float]:
         """Weights of sum 1 (see ``Aggregator.weights``); staleness does not matter.
@@ -61,5 +62,5 @@ class FedAvgAggregator:
         if math.fsum(weights) <= 0:
             raise UserCodeError("The weights of the updates add up to nothing.")
         if meaning is Meaning.DELTA:
-            return subtracted_sum(global_block, updates, weights)
-        return weighted_mean(updates, weights)
+            return self._sums.subtracted(global_block, updates, weights)
+        return self._sums.mean(updates, weights)

@@ -14,14 +14,18 @@ from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Layout, Segment, difference, tensor_bytes, torch_dtype
 from appfl_gc.payload.files import replacing, write_all_at
 from appfl_gc.payload.gate import all_sound, describe, first_unsound
-from appfl_gc.payload.workers import for_each
+from appfl_gc.payload.workers import for_each, usable_cores
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.schedule import UpdateMeta
 from appfl_gc.protocol.update_spec import FLOATING, ITEM_SIZE, Meaning
 
-LARGEST_BLOCK = 1 << 16
+LARGEST_BLOCK = 1 << 17
+"""Elements of a block; a multiple of what makes the cost of a call small, and small enough for the cache."""
 SMALLEST_BLOCK = 1 << 12
-BLOCK_ROWS = 64
+LARGEST_ROWS = 1 << 21
+"""Elements of one block in all updates: what may have to be copied where slots are not equally spaced."""
+MODEL_BYTES_PER_THREAD = 40 << 20
+"""Bytes of model for which a thread more is worth its blocks, which take about a fifth of that."""
 
 
 def aggregate(
@@ -82,7 +86,7 @@ def reduce_model(
         slots: one per update, in client order.
         weights: one per update, from ``aggregator.weights``.
         out: the new model file.
-        threads: None for the usable cores.
+        threads: None for the usable cores, as far as the model is large enough to employ them.
         durable: return when the file is on the disk; else a power failure, but no crash of the program, may
             take it.
 
@@ -103,6 +107,7 @@ def reduce_model(
         for run in arena.layout.runs()
         for begin in range(0, run.numel, longest)
     ]
+    most = max(1, min(usable_cores(), arena.layout.size // MODEL_BYTES_PER_THREAD))
     with replacing(out, fsync=durable) as fd:
         write_all_at(fd, memoryview(layout.header), 0)
 
@@ -114,13 +119,13 @@ def reduce_model(
             _check_block(after, before, layout, run, begin)
             write_all_at(fd, tensor_bytes(after), place)
 
-        for_each(blocks, reduce_block, threads)
+        for_each(blocks, reduce_block, threads or most)
 
 
 def _block_length(rows: int) -> int:
-    """Elements of a block, a power of two: the more rows, the fewer, so that a block of all stays small."""
+    """Elements of a block, a power of two: the more rows, the fewer."""
     length = LARGEST_BLOCK
-    while length > SMALLEST_BLOCK and length * rows > LARGEST_BLOCK * BLOCK_ROWS:
+    while length > SMALLEST_BLOCK and length * rows > LARGEST_ROWS:
         length //= 2
     return length
 

@@ -16,6 +16,7 @@ Rows are added in their order, in groups of ``GROUP``; the bits depend on values
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,45 +26,51 @@ import torch
 GROUP = 4
 """Rows that are widened together: small enough that a block of them stays in cache."""
 
+SHORT_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
 _Wide = npt.NDArray[np.longdouble]
 
 
-def weighted_mean(rows: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
-    """The mean of ``rows`` [K, b] by ``weights`` of sum 1: [b] of the same dtype."""
-    if _is_short_float(rows.dtype):
-        return _sum64(rows, weights).to(rows.dtype)
-    if rows.dtype is torch.float64:
-        return _narrow(_wide_sum(rows, weights), rows.dtype)
-    # Differences to the first row, so that the weights' own rounding cannot move equal rows.
-    first = _widen(rows[0])
-    shift = np.zeros_like(first)
-    for row, weight in zip(rows, weights, strict=True):
-        shift += np.longdouble(weight) * (_widen(row) - first)
-    moved = _narrow(first + shift, rows.dtype)
-    return torch.where(torch.from_numpy(shift == 0), rows[0], moved)
+class WeightedSums(threading.local):
+    """Sums of rows. Each thread has memory of its own, which it uses again for block after block."""
 
+    def __init__(self) -> None:
+        self._space = torch.empty(0, dtype=torch.float64)
 
-def subtracted_sum(start: torch.Tensor, rows: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
-    """``start`` [b] minus the sum of ``rows`` [K, b] by ``weights``: [b] of the same dtype."""
-    if _is_short_float(rows.dtype):
-        return (start.to(torch.float64) - _sum64(rows, weights)).to(rows.dtype)
-    return _narrow(_widen(start) - _wide_sum(rows, weights), rows.dtype)
+    def mean(self, rows: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+        """The mean of ``rows`` [K, b] by ``weights`` of sum 1: [b] of the same dtype."""
+        if rows.dtype in SHORT_FLOATS:
+            return self._sum(rows, weights).to(rows.dtype)
+        if rows.dtype is torch.float64:
+            return _narrow(_wide_sum(rows, weights), rows.dtype)
+        # Differences to the first row, so that the weights' own rounding cannot move equal rows.
+        first = _widen(rows[0])
+        shift = np.zeros_like(first)
+        for row, weight in zip(rows, weights, strict=True):
+            shift += np.longdouble(weight) * (_widen(row) - first)
+        moved = _narrow(first + shift, rows.dtype)
+        return torch.where(torch.from_numpy(shift == 0), rows[0], moved)
 
+    def subtracted(self, start: torch.Tensor, rows: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+        """``start`` [b] minus the sum of ``rows`` [K, b] by ``weights``: [b] of the same dtype."""
+        if rows.dtype in SHORT_FLOATS:
+            total = self._sum(rows, weights)
+            return torch.sub(start, total, out=total).to(rows.dtype)
+        return _narrow(_widen(start) - _wide_sum(rows, weights), rows.dtype)
 
-def _is_short_float(dtype: torch.dtype) -> bool:
-    return dtype in (torch.float32, torch.bfloat16, torch.float16)
-
-
-def _sum64(rows: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
-    count, width = rows.shape
-    factors = torch.tensor(weights, dtype=torch.float64)
-    total = torch.empty(width, dtype=torch.float64)
-    wide = torch.empty(min(GROUP, count), width, dtype=torch.float64)
-    for begin in range(0, count, GROUP):
-        end = min(begin + GROUP, count)
-        group = wide[: end - begin].copy_(rows[begin:end])
-        torch.addmv(total, group.t(), factors[begin:end], beta=1 if begin else 0, out=total)
-    return total
+    def _sum(self, rows: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+        """The sum in float64, in memory that the next call of this thread overwrites."""
+        count, width = rows.shape
+        factors = torch.tensor(weights, dtype=torch.float64)
+        if self._space.numel() < (1 + GROUP) * width:
+            self._space = torch.empty((1 + GROUP) * width, dtype=torch.float64)
+        space = self._space[: (1 + GROUP) * width].view(1 + GROUP, width)
+        total, wide = space[0], space[1:]
+        for begin in range(0, count, GROUP):
+            end = min(begin + GROUP, count)
+            group = wide[: end - begin].copy_(rows[begin:end])
+            torch.addmv(total, group.t(), factors[begin:end], beta=1 if begin else 0, out=total)
+        return total
 
 
 def _wide_sum(rows: torch.Tensor, weights: Sequence[float]) -> _Wide:
