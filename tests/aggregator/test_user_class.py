@@ -83,7 +83,8 @@ def test_a_native_class_is_used_as_it_is() -> None:
     class Native(FedAvgAggregator):
         pass
 
-    aggregator = adapt(Native, {"client_weights_mode": "sample_size"})
+    injected = {"num_clients": 2, "gradient_based": False}
+    aggregator = adapt(Native, {"client_weights_mode": "sample_size", **injected})
     assert isinstance(aggregator, Native)
     assert aggregator.client_weights_mode == "sample_size"
 

@@ -113,7 +113,10 @@ def adapt(
         UserCodeError: if the class has neither interface, or its constructor fails.
     """
     if callable(getattr(cls, "weights", None)) and callable(getattr(cls, "reduce", None)):
-        native: Aggregator = _construct(cls, dict(kwargs))
+        accepted = _keywords(cls)
+        native: Aggregator = _construct(
+            cls, {key: value for key, value in kwargs.items() if accepted is None or key in accepted}
+        )
         return native
     if not callable(getattr(cls, "aggregate", None)):
         raise UserCodeError(

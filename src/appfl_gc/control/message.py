@@ -39,9 +39,7 @@ def entry_source() -> str:
 
 def pack_task(task_id: uuid.UUID, call: Call) -> bytes:
     """``call`` as the task message that an engine takes."""
-    function = (
-        f"{SOURCE_HEADER}{appfl_gc_entry.__name__}:from __future__ import annotations\n{entry_source()}"
-    )
+    function = f"{SOURCE_HEADER}{appfl_gc_entry.__name__}:{entry_source()}"
     arguments = JSON_HEADER + json.dumps([call.to_json(), entry_requirements(VERSION)])
     buffer = ComputeSerializer.pack_buffers([function, arguments, JSON_HEADER + "{}"])
     packed: bytes = messagepack.pack(Task(task_id=task_id, task_buffer=buffer))

@@ -1,11 +1,7 @@
 """The function that a control plane runs at a site. It travels as plain source, so it stands by itself."""
 
-from __future__ import annotations
 
-from typing import Any
-
-
-def appfl_gc_entry(call: dict[str, Any], requires: dict[str, str]) -> dict[str, Any]:
+def appfl_gc_entry(call: dict[str, object], requires: dict[str, str]) -> object:
     """Run one call and return its reply. Never raises: every failure is a reply.
 
     ``call`` is the JSON form of ``appfl_gc.protocol.call.Call``. ``requires`` holds the versions of appfl_gc

@@ -6,6 +6,7 @@ import contextlib
 import os
 import traceback
 from pathlib import Path
+from typing import Any
 
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport
@@ -22,10 +23,10 @@ from appfl_gc.site.policy import PolicyError, SitePolicy, load_policy, policy_pa
 from appfl_gc.site.roles.channels import find_handler
 from appfl_gc.site.roles.context import Answer, CallContext, Stopwatch
 from appfl_gc.site.session import SESSION
-from appfl_gc.site.source_loader import user_frames
+from appfl_gc.site.user_errors import user_frames
 
 
-def handle(message: dict[str, Json]) -> dict[str, Json]:
+def handle(message: Any) -> dict[str, Json]:
     """Answer the JSON form of a call with the JSON form of a reply. Never raises."""
     try:
         call = Call.from_json(message)

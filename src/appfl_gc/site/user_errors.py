@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-import torch
-
 from appfl_gc.protocol.errors import AppflGcError, UserCodeError
 
 MODULE_PREFIX = "appfl_gc_source_"
@@ -117,7 +115,8 @@ def _reason(error: BaseException) -> tuple[str, str]:
             f"the Python package {package} is not installed here; it is imported",
             f"Install {package} at the site, in the Python environment of the endpoint's workers.",
         )
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+    # By name, since a site without torch must be able to say hello.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return (
             f"the memory was not enough ({type(error).__name__})",
             "Take a smaller batch size (train_batch_size, val_batch_size) or a smaller model.",

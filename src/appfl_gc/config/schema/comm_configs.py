@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from appfl_gc.config.schema.block import Block, KwargsBlock, ignored, key, not_yet
@@ -64,7 +65,10 @@ class GlobusComputeConfigs(Block):
 class CommConfigs(Block):
     """How models travel. The client's values win over the server's where both files speak."""
 
-    aliases: ClassVar = {"compressor_config": "compressor_configs", "proxystore_config": "proxystore_configs"}
+    aliases: ClassVar[Mapping[str, str]] = {
+        "compressor_config": "compressor_configs",
+        "proxystore_config": "proxystore_configs",
+    }
 
     compressor_configs: CompressorConfigs = key("Compression.", CompressorConfigs())
     s3_configs: S3Configs = key("The S3 store.", S3Configs())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from appfl_gc.config.schema.block import Block, KwargsBlock, not_yet
@@ -39,7 +40,10 @@ class CadremoduleConfigs(Block):
 class DrMetrics(Block):
     """Metrics of the report."""
 
-    aliases: ClassVar = {"sparsity": "overall_sparsity", "outlier_propotion": "outlier_proportion"}
+    aliases: ClassVar[Mapping[str, str]] = {
+        "sparsity": "overall_sparsity",
+        "outlier_propotion": "outlier_proportion",
+    }
 
     class_imbalance: bool = not_yet("Imbalance of the classes.", False, why=WHY)
     sample_size: bool = not_yet("Number of samples.", False, why=WHY)

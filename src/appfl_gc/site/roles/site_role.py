@@ -14,7 +14,7 @@ def hello(context: CallContext) -> Answer:
     """Versions, host facts, policy and working directory; with torch also sample size and the model's spec.
 
     The client's dataset and model are built here, so that what is wrong with them shows before any training,
-    and the first round finds them in the session.
+    and the first round finds them in the session. A call without a configuration asks for the site alone.
     """
     context.logger.info("%s", context.policy.description)
     values: dict[str, Json] = {
@@ -31,5 +31,6 @@ def hello(context: CallContext) -> Answer:
     from appfl_gc.site.roles.trainer_role import describe_training
 
     values["torch"] = True
-    values.update(describe_training(context))
+    if context.config:
+        values.update(describe_training(context))
     return Answer(values)
