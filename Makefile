@@ -1,14 +1,16 @@
 # Everything runs in $(VENV). PYTHON chooses the interpreter; TORCH the torch build:
 #   make run                  CPU torch (the wheel of TORCH_VERSION; on Linux from PyTorch's CPU index)
 #   make run TORCH=pypi       what PyPI serves, with CUDA on Linux
+# constraints/tested.txt pins what was tested with Python 3.11; other Pythons take the newest that fits.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= cpu
 TORCH_VERSION ?= 2.13.0
 BIN := $(VENV)/bin
+CONSTRAINT := $(shell $(PYTHON) -c 'import sys; print("--constraint constraints/tested.txt" * (sys.version_info[:2] == (3, 11)))')
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test lint docs bench chaos clean constraints
+.PHONY: run test test-pythons lint docs bench chaos clean constraints
 
 ## the main job: two clients on this machine, real digits, no account
 run: $(VENV)/.installed
@@ -20,6 +22,10 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest
 	$(MAKE) docs
+
+## what needs no torch, under the other Pythons that are installed
+test-pythons:
+	sh tools/test_without_torch.sh python3.10 python3.12 python3.13
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -45,16 +51,16 @@ $(VENV)/.torch: $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed: pyproject.toml constraints/tested.txt $(VENV)/.torch
-	$(PIP) install --constraint constraints/tested.txt --editable ".[examples]"
+	$(PIP) install $(CONSTRAINT) --editable ".[examples]"
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install --constraint constraints/tested.txt --editable ".[examples,dev,docs]"
+	$(PIP) install $(CONSTRAINT) --editable ".[examples,dev,docs]"
 	touch $@
 
 ## write constraints/tested.txt anew from what is installed
 constraints: $(VENV)/.installed-dev
-	$(BIN)/python -m pip freeze --exclude-editable --exclude torch | grep -v '@' > constraints/tested.txt
+	$(BIN)/python -m pip freeze --exclude-editable --exclude torch | grep -v "@" > constraints/tested.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

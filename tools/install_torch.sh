@@ -8,7 +8,7 @@ if "$PYTHON" -c 'import torch' 2>/dev/null; then
     exit 0
 fi
 if [ "$1" = pypi ] || [ "$(uname -s)" != Linux ]; then
-    exec $pip install torch
+    exec $pip install "torch==$2"
 fi
 # First from where pip is configured to look (a mirror, a directory of wheels), then from PyTorch's own index.
 $pip install "torch==$2+cpu" 2>/dev/null ||

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.report.sample_run import BUG, LOST, RUN_DIR, finished, started, whole_run
 
 import appfl_gc.runner
 from appfl_gc.cli import run as run_module
@@ -21,6 +20,7 @@ from appfl_gc.cli.exit_codes import ExitCode
 from appfl_gc.cli.run import main, run_command
 from appfl_gc.protocol.errors import ErrorReport, NotSupportedError
 from appfl_gc.runner.events import Outcome, RunEvent
+from tests.report.sample_run import BUG, LOST, RUN_DIR, finished, started, whole_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SERVER = EXAMPLES / "resources/config_gc/mnist/server_fedavg.yaml"

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from tests.config.conftest import Project
-
 from appfl_gc.config.explain import as_text, explain_all
+from tests.config.conftest import Project
 
 
 def test_every_value_says_where_it_comes_from(project: Project) -> None:

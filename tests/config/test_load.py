@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.config.conftest import CLIENTS, Project, place
 
 from appfl_gc.config import ConfigError, Severity, check, load
+from tests.config.conftest import CLIENTS, Project, place
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "resources" / "config_gc" / "mnist"
 UUIDS = ("4f53131b-e59d-465f-9153-efe9b02d9f3e", "98b30895-3677-432b-8e8c-da72b093c565")

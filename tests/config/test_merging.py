@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given, reject
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from tests.config.conftest import Project, place
 
 from appfl_gc.config.merging import merge
+from tests.config.conftest import Project, place
 
 KEYS = st.sampled_from(["a", "b", "c"])
 SCALARS = st.none() | st.booleans() | st.integers(0, 9) | st.text("xyz", max_size=2)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import pytest
+
 from appfl_gc.config.names import AGGREGATORS, SCHEDULERS, TORCH_LOSSES, TORCH_OPTIMISERS
 from appfl_gc.config.schema.aggregator_kwargs import AGGREGATOR_KWARGS
 from appfl_gc.config.schema.scheduler_kwargs import SCHEDULER_KWARGS
 
 
 def test_the_names_are_those_of_torch() -> None:
-    import torch
+    torch = pytest.importorskip("torch")
 
     optimisers = {
         name

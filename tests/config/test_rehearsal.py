@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.config.conftest import Project
 
 from appfl_gc.config import Severity
+from tests.config.conftest import Project
 
 UUID = "4f53131b-e59d-465f-9153-efe9b02d9f3e"
 

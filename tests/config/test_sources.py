@@ -4,10 +4,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from tests.config.conftest import PYTHON, Project, place
 
 from appfl_gc.config import Severity
 from appfl_gc.config.sources import find_file
+from tests.config.conftest import PYTHON, Project, place
 
 
 def test_sources_are_the_files_texts(project: Project) -> None:

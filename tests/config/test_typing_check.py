@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.config.conftest import Project, place
 
 from appfl_gc.config import Severity
+from tests.config.conftest import Project, place
 
 
 @pytest.mark.parametrize(

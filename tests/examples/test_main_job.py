@@ -13,7 +13,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MNIST = "resources/config_gc/mnist"
-SHORT = ("--set", "server_configs.num_global_epochs=1", "--set", "client_configs.train_configs.num_local_steps=5")
+SHORT = (
+    "--set",
+    "server_configs.num_global_epochs=1",
+    "--set",
+    "client_configs.train_configs.num_local_steps=5",
+)
 DEADLINE = 240
 
 
@@ -23,7 +28,9 @@ def start(directory: Path, *arguments: str, output: Path) -> list[dict[str, obje
     command = [sys.executable, str(script), "--format", "json", *arguments]
     command += ["--set", f"server_configs.logging_output_dirname={output}"]
     environment = {**os.environ, "HOME": str(output)}
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=DEADLINE)
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=DEADLINE
+    )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -85,7 +92,9 @@ def test_a_configuration_full_of_endpoints_is_rehearsed_with_local(tmp_path: Pat
 def test_the_example_that_init_writes_runs(tmp_path: Path) -> None:
     appfl_gc = shutil.which("appfl-gc", path=str(Path(sys.executable).parent))
     assert appfl_gc is not None
-    subprocess.run([appfl_gc, "init", "mine"], cwd=tmp_path, check=True, capture_output=True, timeout=DEADLINE)
+    subprocess.run(
+        [appfl_gc, "init", "mine"], cwd=tmp_path, check=True, capture_output=True, timeout=DEADLINE
+    )
     done = subprocess.run(
         [appfl_gc, "run", "--server_config", "server.yaml", "--client_config", "clients.yaml", *SHORT],
         cwd=tmp_path / "mine",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appfl_gc.config import ClientConfig
 from appfl_gc.protocol.call import Call
@@ -33,6 +33,7 @@ class CallFactory:
     threads: dict[str, int]
     spec: UpdateSpec
     device_fallback: bool
+    _constant: dict[str, dict[str, Json]] = field(default_factory=dict, init=False, repr=False)
 
     def hello(self, client: ClientConfig) -> Call:
         """The first call of a client."""
@@ -56,6 +57,17 @@ class CallFactory:
         if self.threads[client] == 0:
             self.threads[client] = threads
 
+    def _constant_args(self, client: ClientConfig) -> dict[str, Json]:
+        """What every call of ``client`` carries."""
+        if client.client_id not in self._constant:
+            self._constant[client.client_id] = {
+                "config": client.site_config(),
+                "sources": {kind: source.to_json() for kind, source in client.sources.items()},
+                "spec": self.spec.to_json(),
+                "device_fallback": self.device_fallback,
+            }
+        return self._constant[client.client_id]
+
     def _call(
         self,
         client: ClientConfig,
@@ -67,13 +79,7 @@ class CallFactory:
         return Call(
             identity=CallId(self.run, round_, client.client_id),
             channel=channel,
-            args={
-                "config": client.site_config(),
-                "sources": {kind: source.to_json() for kind, source in client.sources.items()},
-                "spec": self.spec.to_json(),
-                "device_fallback": self.device_fallback,
-                **args,
-            },
+            args={**self._constant_args(client), **args},
             payloads=payloads,
             nonce=secrets.token_hex(16),
             seed=self.seed,

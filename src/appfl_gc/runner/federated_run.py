@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from appfl_gc.aggregator.base import Aggregator
@@ -13,6 +13,7 @@ from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import ClientConfig
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.stores import Stores
+from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, DeliveryError, ErrorClass, ErrorReport
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.schedule import (
@@ -217,13 +218,18 @@ class FederatedRun:
         """Tell the scheduler and do what it answers; nothing is done any more once the run has ended."""
         if self.ending.outcome is not None:
             return
+        ready: list[tuple[Call, int]] = []
         for action in self._parts.scheduler.step(self.now, event):
-            self._act(action)
+            if isinstance(action, Dispatch):
+                ready.append((self._prepare(action, first=not ready), action.version))
+            else:
+                self._send(ready)
+                ready = []
+                self._act(action)
+        self._send(ready)
 
     def _act(self, action: Action) -> None:
         match action:
-            case Dispatch():
-                self._dispatch(action)
             case Aggregate():
                 self._aggregate(action)
             case Release():
@@ -239,9 +245,10 @@ class FederatedRun:
             case Finish():
                 self.ending.be(Outcome.PARTIAL if self.ending.set_aside else Outcome.FINISHED)
 
-    def _dispatch(self, action: Dispatch) -> None:
+    def _prepare(self, action: Dispatch, first: bool) -> Call:
+        """The call of ``action``, in the journal; ``first`` of those that go out together."""
         parts = self._parts
-        if not parts.dispatcher.busy:
+        if first and not parts.dispatcher.busy:
             parts.rounds.begin()
         model = parts.model.reference(action.version)
         call = parts.calls.train(
@@ -264,9 +271,18 @@ class FederatedRun:
             threads=call.threads,
             args=dict(action.args),
         )
+        return call
+
+    def _send(self, calls: Sequence[tuple[Call, int]]) -> None:
+        """Send calls with the model versions that they carry, once the journal is on disk, with one flush."""
+        if not calls:
+            return
+        parts = self._parts
         parts.journal.flush()
-        parts.dispatcher.send(call, action.version)
-        parts.recorder.tell(ClientChanged(action.client, ClientState.WORKING, action.dispatch))
+        for call, version in calls:
+            parts.dispatcher.send(call, version)
+            identity = call.identity
+            parts.recorder.tell(ClientChanged(identity.client, ClientState.WORKING, identity.round))
 
     def _aggregate(self, action: Aggregate) -> None:
         parts = self._parts
