@@ -59,7 +59,10 @@ def test_updates_land_and_rows_form_matrices(arena: Arena, store: Store) -> None
     for slots in ([0, 1, 2, 3], [1, 3], [3], [2, 0, 3], [1, 0], [0, 1, 3]):
         block = arena.block(slots, run, 100, 700)
         assert torch.equal(block, expected[slots, 100:700])
-    assert arena.block([0, 2], run, 0, 10)._base is not None
+    assert arena.block([0, 2], run, 0, 10).data_ptr() == arena.state(0)["weight"].data_ptr()
+    arena.free(1)
+    with pytest.raises(AppflGcError, match="Slot 1 holds no update"):
+        arena.block([0, 1, 2], run, 0, 10)
 
 
 def test_writing_to_a_row_changes_no_payload(arena: Arena, tmp_path: Path) -> None:
@@ -218,6 +221,16 @@ class TestGate:
             (tmp_path / ref.locator).write_bytes(junk)
             with pytest.raises(UpdateRefusedError):
                 arena.land(0, replace(ref, size=size, checksum=checksum.of(memoryview(junk))), store)
+
+    @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
+    def test_a_refused_update_is_not_kept_mapped(self, arena: Arena, tmp_path: Path) -> None:
+        store = FileStore(tmp_path)
+        wrong = state()
+        wrong["weight"][0, 0] = float("nan")
+        ref = store.put(Encoding(wrong))
+        with pytest.raises(UpdateRefusedError):
+            arena.land(0, ref, store)
+        assert ref.locator not in Path("/proc/self/maps").read_text()
 
     def test_a_truncated_file_and_a_false_size(self, arena: Arena, tmp_path: Path) -> None:
         store = FileStore(tmp_path)

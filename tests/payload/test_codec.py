@@ -98,7 +98,8 @@ def test_unusual_tensors_are_encoded_as_their_values() -> None:
         "transposed": base.t(),
         "strided": base[:, ::2],
         "expanded": torch.tensor([1.0]).expand(5),
-        "flipped sign": torch.view_as_complex(base.reshape(6, 2)).conj().imag,
+        "imaginary part": torch.view_as_complex(base.reshape(6, 2)).conj().imag,
+        "sign flipped lazily": torch._neg_view(base),
         "parameter": torch.nn.Parameter(base),
         "scalar": torch.tensor(3.5, dtype=torch.bfloat16),
     }
