@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -103,33 +104,46 @@ def test_megabytes_of_prints_come_back_capped(ask: Ask, capfd: pytest.CaptureFix
     assert "native" not in capfd.readouterr().out
 
 
-def test_a_dead_worker_fails_its_call_only_and_is_replaced(ask: Ask) -> None:
-    waiting = ask("time.sleep(600)")
+def test_a_dead_worker_fails_its_call_only_and_is_replaced(ask: Ask, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    others = ask("return [0] * os.getpid(), None", client="B").result(DEADLINE).values["sample_size"]
+    running = ask(f"open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)")
     queued = ask("return [0], None")
-    other = ask("return [0, 0], None", client="B")
-    assert other.result(DEADLINE).values["sample_size"] == 2
-    lost = ask("return [0, 0, 0], None", client="B")
-    for pid in worker_pids():
-        if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and not lost.done():
-            break
-    lost.result(DEADLINE)
-    _kill_the_worker_of(waiting)
+    _wait_for(lambda: pid.exists() and pid.read_text() != "")
+    os.kill(int(pid.read_text()), signal.SIGKILL)
     with pytest.raises(WorkerLostError, match="client A ended before it replied"):
-        waiting.result(DEADLINE)
+        running.result(DEADLINE)
     assert queued.result(DEADLINE).values["sample_size"] == 1
-
-
-def _kill_the_worker_of(future: Future[Reply]) -> None:
-    """Kill workers, slot by slot, until the one that runs this call is gone."""
-    for pid in sorted(worker_pids()):
-        os.kill(pid, signal.SIGKILL)
-    future.exception(DEADLINE)
+    assert ask("return [0] * os.getpid(), None", client="B").result(DEADLINE).values["sample_size"] == others
 
 
 def test_os_exit_in_user_code_is_a_lost_worker(ask: Ask) -> None:
     with pytest.raises(WorkerLostError, match="Hint: What it wrote last is in"):
         ask("os._exit(1)").result(DEADLINE)
     assert ask("return [0], None").result(DEADLINE).values["sample_size"] == 1
+
+
+def test_a_script_without_the_usual_guard_is_not_run_again(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            from pathlib import Path
+            from appfl_gc.control.local.engine import EngineSettings
+            from appfl_gc.control.local.plane import LocalPlane
+            from appfl_gc.protocol.call import Call
+            from appfl_gc.protocol.identity import CallId
+
+            print("script runs")
+            home = Path({str(tmp_path)!r})
+            plane = LocalPlane(["A"], 1, EngineSettings("ProcessPoolEngine", home, home / "site", home / "w.log"))
+            print(plane.submit(Call(CallId("r", 0, "A"), "site.hello", nonce="n")).result({DEADLINE}).values["torch"])
+            plane.close()
+            """
+        )
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=DEADLINE)
+    assert done.stdout.splitlines() == ["script runs", "True"], done.stderr
 
 
 def test_close_never_waits_for_user_code_and_leaves_no_process(plane: LocalPlane, ask: Ask) -> None:
@@ -190,8 +204,6 @@ def test_workers_die_with_a_runner_that_is_killed(tmp_path: Path) -> None:
 
 
 def _wait_for(condition: Callable[[], bool], deadline: float = DEADLINE) -> None:
-    import time
-
     end = time.monotonic() + deadline
     while not condition():
         if time.monotonic() > end:

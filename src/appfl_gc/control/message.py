@@ -56,7 +56,9 @@ def unpack_result(packed: bytes) -> str:
     if not isinstance(result, Result):
         raise DeliveryError(f"The engine answered with a {type(result).__name__} instead of a result.")
     if result.error_details is not None:
-        raise DeliveryError(f"The engine failed: {clean_text(result.data, 2000)}")
+        # A traceback between rulers; its last line is the reason.
+        lines = [line for line in result.data.splitlines() if line.strip("+- ")]
+        raise DeliveryError(f"The engine failed: {clean_text(lines[-1] if lines else '', 500)}")
     data: str = result.data
     return data
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
-import os
 import queue
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,8 +66,6 @@ def run(
 ) -> RunResult:
     """Train one model over all clients of the two configuration files.
 
-    Call it below ``if __name__ == "__main__":`` in a script: local workers are spawned and import the script.
-
     Args:
         server_config: path of the server's YAML file.
         client_config: path of the clients' YAML file.
@@ -89,7 +85,6 @@ def run(
         ConfigError: the configuration is wrong; nothing was started.
         AppflGcError: the run could not begin: model, data or directory can't be had, a feature is not built yet.
     """
-    _refuse_unguarded_script()
     if federation is None:
         if server_config is None or client_config is None:
             raise UserCodeError("run() needs server_config and client_config, or a loaded federation.")
@@ -156,14 +151,3 @@ def _report(error: AppflGcError | OSError) -> ErrorReport:
         f"The server could not write{place}: {error.strerror or error}.",
         "Make room or choose another logging_output_dirname; what was saved before is intact.",
     ).report
-
-
-def _refuse_unguarded_script() -> None:
-    """Raise where a spawned worker imports a script that calls ``run`` without the usual guard."""
-    if multiprocessing.parent_process() is not None and getattr(
-        multiprocessing.process.current_process(), "_inheriting", False
-    ):
-        raise UserCodeError(
-            f"run() was called while worker process {os.getpid()} imported your script.",
-            'Put the call below: if __name__ == "__main__":',
-        )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -39,6 +41,25 @@ class EngineSettings:
     log: Path
 
 
+class _WorkerProcess(SpawnProcess):
+    """A spawned process that does not import the user's script.
+
+    Nothing of it is needed, and a script that calls ``run`` without the usual guard would run again in there.
+    """
+
+    _starting = threading.Lock()
+
+    def start(self) -> None:
+        """Start with an empty ``__main__`` in sight; spawning reads there what to import."""
+        with self._starting:
+            script = sys.modules["__main__"]
+            sys.modules["__main__"] = ModuleType("__main__")
+            try:
+                super().start()
+            finally:
+                sys.modules["__main__"] = script
+
+
 class _RememberingContext(SpawnContext):
     """Spawn, since a process forked from one that has used torch hangs in its first backward pass."""
 
@@ -48,7 +69,7 @@ class _RememberingContext(SpawnContext):
 
     def Process(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # named by multiprocessing
         """A spawned process, remembered so that it can be ended."""
-        process = super().Process(*args, **kwargs)
+        process = _WorkerProcess(*args, **kwargs)
         self.started.append(process)
         return process
 

@@ -86,9 +86,9 @@ class Slot:
             self._engine = None
             if self._closing.is_set():
                 raise DeliveryError("The run is ending; the call was stopped.") from None
+            log = f"What it wrote last is in {self._settings.log}. " if self._settings.log.exists() else ""
             raise WorkerLostError(
-                f"The worker process of client {call.identity.client} ended before it replied "
-                f"({error.message.strip().splitlines()[-1]}).",
-                f"What it wrote last is in {self._settings.log}. Often memory ran out, or native code crashed.",
+                f"The worker process of client {call.identity.client} ended before it replied. {error.message}",
+                f"{log}Often memory ran out, or native code crashed.",
             ) from None
         return read_reply(data, call)
