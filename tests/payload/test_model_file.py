@@ -37,10 +37,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / "model.safetensors"
     model_file.write(STATE, path)
 
-    def fail(fd: int, data: memoryview) -> None:
+    def fail(fd: int, chunks: object) -> None:
         raise OSError("full")
 
-    monkeypatch.setattr(model_file, "write_all", fail)
+    monkeypatch.setattr(model_file, "write_chunks", fail)
     with pytest.raises(OSError, match="full"):
         model_file.write({"w": torch.zeros(3)}, path)
     assert torch.equal(model_file.open(path)["w"], STATE["w"])

@@ -155,7 +155,7 @@ class TestFileStore:
 
     def test_a_full_disk_leaves_nothing_behind(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         store = FileStore(tmp_path)
-        monkeypatch.setattr(os, "write", _full_disk)
+        monkeypatch.setattr(os, "writev", _full_disk)
         with pytest.raises(TransferError, match="No space left"):
             store.put(Encoding(STATE))
         assert list(tmp_path.iterdir()) == []
@@ -194,7 +194,7 @@ class TestFileStore:
         assert address == state["large"].data_ptr()
 
 
-def _full_disk(fd: int, data: memoryview) -> int:
+def _full_disk(fd: int, parts: list[memoryview]) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

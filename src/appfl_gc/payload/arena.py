@@ -17,7 +17,7 @@ import torch
 
 from appfl_gc.payload import gate
 from appfl_gc.payload.codec import CODEC, Layout, Segment, torch_dtype
-from appfl_gc.payload.files import write_all
+from appfl_gc.payload.files import PIECE, write_all
 from appfl_gc.payload.store import Store
 from appfl_gc.payload.workers import alone
 from appfl_gc.protocol.errors import AppflGcError, TransferError, UpdateRefusedError
@@ -26,7 +26,6 @@ from appfl_gc.protocol.update_spec import ITEM_SIZE, UpdateSpec
 
 _MAP_FIXED = 0x10
 _MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
-_CHUNK = 1 << 20
 
 
 class Arena:
@@ -50,7 +49,9 @@ class Arena:
     def __init__(self, spec: UpdateSpec, slots: int, directory: Path | None = None) -> None:
         self.layout = Layout.of(spec)
         self.slots = slots
-        self._stride = -(-self.layout.size // mmap.PAGESIZE) * mmap.PAGESIZE
+        # Rows begin where the processor can map their files by huge pages.
+        grain = PIECE if self.layout.size >= PIECE else mmap.PAGESIZE
+        self._stride = -(-self.layout.size // grain) * grain
         self._directory = directory
         self._rows = _reserve(max(1, slots) * self._stride)
         self._address = ctypes.addressof(self._rows)
@@ -178,7 +179,7 @@ class Arena:
         try:
             with tempfile.TemporaryFile(dir=self._directory) as file:
                 left = self.layout.size
-                while left and (chunk := os.read(fd, min(left, _CHUNK))):
+                while left and (chunk := os.read(fd, min(left, PIECE))):
                     write_all(file.fileno(), memoryview(chunk))
                     left -= len(chunk)
                 if left:
@@ -194,16 +195,17 @@ class Arena:
 
 
 def _reserve(size: int) -> ctypes.Array[ctypes.c_ubyte]:
-    """Addresses that read as zeros; they are given back when the last view of them is gone."""
+    """Addresses from a multiple of ``PIECE`` that read as zeros; given back when the last view is gone."""
     try:
-        mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        mapping = mmap.mmap(-1, size + PIECE, flags=flags, prot=mmap.PROT_READ)
     except (OSError, ValueError, OverflowError) as error:
         raise AppflGcError(
             f"Addresses for {size:,} bytes of updates cannot be reserved: {error}.",
             "Raise the limit on address space (`ulimit -v unlimited`); no memory is taken by this.",
         ) from None
-    address = np.frombuffer(mapping, dtype=np.uint8).ctypes.data
-    rows = (ctypes.c_ubyte * size).from_address(address)
+    begin = np.frombuffer(mapping, dtype=np.uint8).ctypes.data
+    rows = (ctypes.c_ubyte * size).from_address(-(-begin // PIECE) * PIECE)
     # The array does not own the addresses; this keeps them reserved as long as anybody uses the array.
     rows.owner = mapping  # type: ignore[attr-defined]
     return rows

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from appfl_gc.payload import checksum
 from appfl_gc.payload.codec import CODEC, Encoding
-from appfl_gc.payload.files import map_private, replacing, sync_directory, write_all
+from appfl_gc.payload.files import PIECE, map_private, replacing, sync_directory, write_all, write_chunks
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
 
 _LOCATOR = re.compile(r"[0-9a-f]{32}\.safetensors")
-_CHUNK = 1 << 20
 
 
 class FileStore:
@@ -58,11 +57,7 @@ class FileStore:
         hasher = checksum.start()
         try:
             with replacing(self.directory / locator, mode=self._file_mode(), fsync=self._fsync) as fd:
-                for chunk in encoding.chunks():
-                    for begin in range(0, len(chunk), _CHUNK):
-                        part = chunk[begin : begin + _CHUNK]
-                        hasher.update(part)
-                        write_all(fd, part)
+                write_chunks(fd, encoding.chunks(), hasher.update)
         except OSError as error:
             raise self._cannot_write(error) from None
         return Ref(self.scheme, locator, encoding.size, checksum.text(hasher), CODEC)
@@ -83,7 +78,7 @@ class FileStore:
                 target.chmod(self._file_mode())
             except OSError:
                 with path.open("rb") as source, replacing(target, mode=self._file_mode(), fsync=False) as fd:
-                    while chunk := source.read(_CHUNK):
+                    while chunk := source.read(PIECE):
                         write_all(fd, memoryview(chunk))
             if self._fsync:
                 sync_directory(self.directory)

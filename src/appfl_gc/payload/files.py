@@ -5,8 +5,13 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+PIECE = 1 << 21
+"""Bytes of a huge page. A file written in aligned pieces of it may lie in huge pages of the page cache, and is then
+mapped at a fraction of the cost."""
+_MOST_PARTS = 256
 
 
 def write_all(fd: int, data: memoryview) -> None:
@@ -14,6 +19,39 @@ def write_all(fd: int, data: memoryview) -> None:
     rest = data.cast("B")
     while rest:
         rest = rest[os.write(fd, rest) :]
+
+
+def write_chunks(
+    fd: int, chunks: Iterable[memoryview], see: Callable[[memoryview], None] = lambda chunk: None
+) -> None:
+    """Write ``chunks`` from the start of a new file, in pieces of ``PIECE`` bytes; ``see`` each part once.
+
+    Args:
+        fd: of an empty file.
+        chunks: bytes in order.
+        see: called with each part before it is written, while it is in the processor's cache.
+    """
+    parts: list[memoryview] = []
+    left = PIECE
+    for chunk in chunks:
+        rest = chunk.cast("B")
+        while rest:
+            part, rest = rest[:left], rest[left:]
+            see(part)
+            parts.append(part)
+            left -= len(part)
+            if left == 0 or len(parts) == _MOST_PARTS:
+                _write_parts(fd, parts)
+                parts, left = [], left or PIECE
+    _write_parts(fd, parts)
+
+
+def _write_parts(fd: int, parts: list[memoryview]) -> None:
+    written = os.writev(fd, parts) if parts else 0
+    for part in parts:
+        # After a short write the rest follows one by one.
+        write_all(fd, part[written:])
+        written = max(0, written - len(part))
 
 
 def write_all_at(fd: int, data: memoryview, offset: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from appfl_gc.payload import codec
-from appfl_gc.payload.files import map_private, replacing, write_all
+from appfl_gc.payload.files import map_private, replacing, write_chunks
 from appfl_gc.protocol.errors import TransferError, UpdateRefusedError
 from appfl_gc.protocol.update_spec import UpdateSpec
 
@@ -25,8 +25,7 @@ def write(
     """
     encoding = codec.Encoding(state, spec)
     with replacing(path, fsync=durable) as fd:
-        for chunk in encoding.chunks():
-            write_all(fd, chunk)
+        write_chunks(fd, encoding.chunks())
 
 
 def open(path: Path) -> dict[str, torch.Tensor]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -21,7 +21,7 @@ def usable_cores() -> int:
 
 
 def for_each(items: Iterable[Item], work: Callable[[Item], None], threads: int | None = None) -> None:
-    """Call ``work`` on every item; the first exception is raised after the others have ended.
+    """Call ``work`` on every item. After an exception no more items are taken, and the first one is raised.
 
     Inside, tensor operations run on the calling thread only: then what they compute does not depend on the
     number of threads, and cores are not fought over.
@@ -29,18 +29,39 @@ def for_each(items: Iterable[Item], work: Callable[[Item], None], threads: int |
     Args:
         items: taken in order by whichever thread is free.
         work: safe to run at the same time on different items.
-        threads: None for the usable cores, at most ``MOST_THREADS``.
+        threads: how many, with the calling one; None for the usable cores, at most ``MOST_THREADS``.
     """
-    threads = threads or min(usable_cores(), MOST_THREADS)
-    with alone():
-        if threads == 1:
-            for item in items:
+    rest, lock, failures = iter(items), threading.Lock(), list[BaseException]()
+
+    def take_turns() -> None:
+        torch.set_num_threads(1)
+        try:
+            while not failures:
+                with lock:
+                    item = next(rest, ended)
+                if isinstance(item, _Ended):
+                    return
                 work(item)
-            return
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            futures = [pool.submit(work, item) for item in items]
-        for future in futures:
-            future.result()
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller
+            failures.append(error)
+
+    ended = _Ended()
+    others = [
+        threading.Thread(target=take_turns, name=f"appfl-gc-work-{number}")
+        for number in range(1, threads or min(usable_cores(), MOST_THREADS))
+    ]
+    with alone():
+        for thread in others:
+            thread.start()
+        take_turns()
+        for thread in others:
+            thread.join()
+    if failures:
+        raise failures[0]
+
+
+class _Ended:
+    """Stands for the item after the last."""
 
 
 @contextlib.contextmanager
