@@ -92,6 +92,7 @@ class SmallFederation:
             "aggregator_kwargs": {"client_weights_mode": "sample_size"},
             "num_global_epochs": self.rounds,
             "logging_output_dirname": str(self.directory / "output"),
+            "control_configs": {"slots": 1},
             **self.server,
         }
         model = {"model_path": "./model.py", "model_name": "Net", "seed": 7}

@@ -27,7 +27,11 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
     yield model_bits(result)
 
 
-def test_again(federation: SmallFederation, reference: bytes) -> None:
+def test_again_in_two_workers(federation: SmallFederation, reference: bytes) -> None:
+    assert model_bits(train(federation, "server_configs.control_configs.slots=2")) == reference
+
+
+def test_in_one_worker(federation: SmallFederation, reference: bytes) -> None:
     assert model_bits(train(federation)) == reference
 
 
@@ -41,7 +45,7 @@ def test_one_worker_whose_cache_never_hits(
     policy = tmp_path / "site.yaml"
     policy.write_text("max_cached: 1\n")
     monkeypatch.setenv("APPFL_GC_SITE_POLICY", str(policy))
-    result = train(federation, "server_configs.control_configs.slots=1")
+    result = train(federation)
     (log,) = result.run_dir.glob("local/tasks_working_dir/output/result_Client1_*.txt")
     assert log.read_text().count("The dataset is built.") > 1
     assert model_bits(result) == reference
@@ -75,7 +79,7 @@ def test_a_worker_killed_in_mid_task_is_retried(
         "        os._exit(3)\n"
         "    return float((y_pred.argmax(axis=1) == y_true).mean())\n"
     )
-    result = train(federation, "server_configs.control_configs.slots=1")
+    result = train(federation)
     assert marker.exists()
     assert result.outcome is Outcome.FINISHED
     assert "ended before it replied" in (result.run_dir / "server.log").read_text()
