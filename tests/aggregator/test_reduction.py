@@ -17,7 +17,7 @@ from appfl_gc.aggregator.reduction import aggregate, reduce_model
 from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.payload import model_file
 from appfl_gc.payload.arena import Arena
-from appfl_gc.payload.codec import Encoding, spec_of
+from appfl_gc.payload.codec import Encoding, Layout, spec_of
 from appfl_gc.payload.stores import FileStore, InlineStore
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.measures import Timing
@@ -139,6 +139,21 @@ def test_a_block_of_many_rows_stays_small() -> None:
     assert all(size & (size - 1) == 0 for size in sizes)
     assert sizes[0] == reduction.LARGEST_BLOCK
     assert sizes[4] * 200 <= reduction.LARGEST_ROWS
+
+
+@given(st.integers(1, 50_000), st.integers(1, 50_000), st.sampled_from([1 << 12, 1 << 14]))
+def test_blocks_cover_a_run_and_end_at_multiples_of_their_length(
+    first: int, second: int, longest: int
+) -> None:
+    layout = Layout.of(spec_of({"a": torch.empty(first).double(), "b": torch.empty(second)}))
+    for run in layout.runs():
+        size = 8 if run.dtype == "float64" else 4
+        place = (layout.start + run.offset) // size
+        blocks = list(reduction._blocks(layout, run, longest))
+        assert [begin for _, begin, _ in blocks] == [0, *(end for _, _, end in blocks[:-1])]
+        assert blocks[-1][2] == run.numel
+        assert all((place + end) % longest == 0 for _, _, end in blocks[:-1])
+        assert all(end - begin <= longest for _, begin, end in blocks)
 
 
 def test_a_missing_update_is_an_error_not_zeros(tmp_path: Path) -> None:

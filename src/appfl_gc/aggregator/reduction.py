@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -102,11 +102,7 @@ def reduce_model(
     if problem:
         raise UserCodeError(f"The global model does not fit the updates. {problem}")
     longest = _block_length(len(slots))
-    blocks = [
-        (run, begin, min(begin + longest, run.numel))
-        for run in arena.layout.runs()
-        for begin in range(0, run.numel, longest)
-    ]
+    blocks = [block for run in arena.layout.runs() for block in _blocks(layout, run, longest)]
     most = max(1, min(usable_cores(), arena.layout.size // MODEL_BYTES_PER_THREAD))
     with replacing(out, fsync=durable) as fd:
         write_all_at(fd, memoryview(layout.header), 0)
@@ -120,6 +116,16 @@ def reduce_model(
             write_all_at(fd, tensor_bytes(after), place)
 
         for_each(blocks, reduce_block, threads or most)
+
+
+def _blocks(layout: Layout, run: Segment, longest: int) -> Iterator[tuple[Segment, int, int]]:
+    """The blocks of ``run``. They end at multiples of ``longest`` elements of the file, which fills whole pages."""
+    before = (layout.start + run.offset) // ITEM_SIZE[run.dtype]
+    begin = 0
+    while begin < run.numel:
+        end = min(run.numel, begin + longest - (before + begin) % longest)
+        yield run, begin, end
+        begin = end
 
 
 def _block_length(rows: int) -> int:

@@ -17,7 +17,7 @@ from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
 
-_LOCATOR = re.compile(r"[0-9a-f]{32}\.safetensors")
+LOCATOR = re.compile(r"[0-9a-f]{32}\.safetensors")
 
 
 class FileStore:
@@ -31,6 +31,7 @@ class FileStore:
         directory: absolute path that both sides see. Files get its read permissions (a directory of mode 0700
             has files of mode 0600).
         create: make the directory, for this user alone, if it is absent.
+        locator: the one name that ``put`` uses, as a grant says; None for a new name each time.
         fsync: have every payload on the disk before its reference is given away. Off: a payload that a power
             failure takes is computed again.
 
@@ -40,8 +41,16 @@ class FileStore:
 
     scheme = "file"
 
-    def __init__(self, directory: str | Path, *, create: bool = True, fsync: bool = False) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        create: bool = True,
+        locator: str | None = None,
+        fsync: bool = False,
+    ) -> None:
         self.directory = Path(directory).absolute()
+        self._locator = locator
         self._fsync = fsync
         if create:
             try:
@@ -53,7 +62,7 @@ class FileStore:
 
     def put(self, encoding: Encoding) -> Ref:
         """See ``Store.put``. Bytes go from the tensors to the file in one pass with their checksum."""
-        locator = _new_locator()
+        locator = self._locator or _new_locator()
         hasher = checksum.start()
         try:
             with replacing(self.directory / locator, mode=self._file_mode(), fsync=self._fsync) as fd:
@@ -128,10 +137,15 @@ class FileStore:
 
     def grant(self) -> dict[str, Json]:
         """See ``Store.grant``."""
-        return {"scheme": self.scheme, "directory": str(self.directory), "fsync": self._fsync}
+        return {
+            "scheme": self.scheme,
+            "directory": str(self.directory),
+            "locator": _new_locator(),
+            "fsync": self._fsync,
+        }
 
     def _path(self, ref: Ref) -> Path:
-        if ref.scheme != self.scheme or not _LOCATOR.fullmatch(ref.locator):
+        if ref.scheme != self.scheme or not LOCATOR.fullmatch(ref.locator):
             raise TransferError("A payload reference has a locator that this store never gave.")
         return self.directory / ref.locator
 

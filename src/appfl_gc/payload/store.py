@@ -46,4 +46,7 @@ class Store(Protocol):
         """Forget a payload; nothing happens if it is gone already."""
 
     def grant(self) -> dict[str, Json]:
-        """What a site needs to open and put payloads here (see ``stores.from_grant``)."""
+        """What a site needs to open payloads and to put one reply here (see ``stores.from_grant``).
+
+        Each grant names another place, so that the server knows whose a payload is.
+        """

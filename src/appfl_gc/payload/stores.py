@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from appfl_gc.payload.codec import Encoding
-from appfl_gc.payload.file_store import FileStore
+from appfl_gc.payload.file_store import LOCATOR, FileStore
 from appfl_gc.payload.inline_store import InlineStore
 from appfl_gc.payload.store import Store
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json, WireError, as_int, as_key, as_object
 
-__all__ = ["FileStore", "InlineStore", "Store", "Stores", "from_grant"]
+__all__ = ["FileStore", "InlineStore", "Store", "Stores", "from_grant", "granted"]
 
 
 class Stores:
@@ -74,12 +74,26 @@ def from_grant(grant: Mapping[str, Json]) -> Store:
         directory = as_key(grant.get("directory"), "The grant's directory", 4000)
         if not directory.startswith("/"):
             raise WireError("The grant's directory is not an absolute path.")
-        return FileStore(directory, create=False, fsync=grant.get("fsync") is True)
+        locator = as_key(grant.get("locator"), "The grant's locator", 100)
+        if not LOCATOR.fullmatch(locator):
+            raise WireError("The grant's locator is not a name that this store gives.")
+        return FileStore(directory, create=False, locator=locator, fsync=grant.get("fsync") is True)
     if scheme == Stores.scheme:
         large = grant.get("large")
         inline = _inline(as_object(grant.get("inline"), "The grant's inline store"))
         return Stores(inline, None if large is None else from_grant(as_object(large, "The grant's store")))
     raise WireError(f"The grant is for a store of kind {scheme!r}, which this version does not know.")
+
+
+def granted(grant: Mapping[str, Json], ref: Ref) -> bool:
+    """Whether ``ref`` is where a site with ``grant`` was to put its reply.
+
+    A site knows other references too, such as the global model's; it must not make the server evict those.
+    """
+    if ref.scheme == InlineStore.scheme:
+        return True
+    large = grant.get("large") if grant.get("scheme") == Stores.scheme else grant
+    return isinstance(large, dict) and (large.get("scheme"), large.get("locator")) == (ref.scheme, ref.locator)
 
 
 def _inline(grant: Mapping[str, Json]) -> InlineStore:
