@@ -91,7 +91,16 @@ def test_the_true_encoded_size_decides(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("grant", [{}, {"scheme": "s3"}, {"scheme": "file", "directory": "here"}])
+@pytest.mark.parametrize(
+    "grant",
+    [
+        {},
+        {"scheme": "s3"},
+        {"scheme": "file", "directory": "here"},
+        {"scheme": "file", "directory": "/tmp"},
+        {"scheme": "file", "directory": "/tmp", "locator": "../model.safetensors"},
+    ],
+)
 def test_malformed_grants(grant: dict[str, str]) -> None:
     with pytest.raises(WireError):
         from_grant(grant)
@@ -161,7 +170,8 @@ class TestFileStore:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_site_without_the_directory_is_told_so(self, tmp_path: Path) -> None:
-        site = from_grant({"scheme": "file", "directory": str(tmp_path / "elsewhere")})
+        locator = "0" * 32 + ".safetensors"
+        site = from_grant({"scheme": "file", "directory": str(tmp_path / "elsewhere"), "locator": locator})
         with pytest.raises(TransferError, match="elsewhere"):
             site.put(Encoding(STATE))
         assert not (tmp_path / "elsewhere").exists()

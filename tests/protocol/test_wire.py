@@ -86,6 +86,11 @@ def test_text_of_another_party_is_safe_to_print() -> None:
     assert "\x1b" not in reply.log[0]
 
 
+def test_a_log_line_stays_one_line() -> None:
+    reply = Reply.from_json({**REPLY.to_json(), "log": ["fine\nRound 9 begins.\r\n"]})
+    assert "\n" not in reply.log[0]
+
+
 @pytest.mark.parametrize(
     "other",
     [

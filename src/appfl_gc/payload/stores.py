@@ -93,7 +93,10 @@ def granted(grant: Mapping[str, Json], ref: Ref) -> bool:
     if ref.scheme == InlineStore.scheme:
         return True
     large = grant.get("large") if grant.get("scheme") == Stores.scheme else grant
-    return isinstance(large, dict) and (large.get("scheme"), large.get("locator")) == (ref.scheme, ref.locator)
+    return isinstance(large, dict) and (large.get("scheme"), large.get("locator")) == (
+        ref.scheme,
+        ref.locator,
+    )
 
 
 def _inline(grant: Mapping[str, Json]) -> InlineStore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from appfl_gc.protocol.wire import Json, as_int, as_object, as_seconds
+from appfl_gc.protocol.wire import Json, as_count, as_object, as_seconds
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Measures:
         def seconds(name: str) -> float:
             return as_seconds(fields.get(name), f"Measure {name}")
 
-        steps = as_int(fields.get("steps"), "Measure steps")
+        steps = as_count(fields.get("steps"), "Measure steps")
         return cls(seconds("load"), seconds("train"), seconds("encode"), seconds("transfer"), steps)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from appfl_gc.protocol.wire import Json, WireError, as_int, as_key, as_object
+from appfl_gc.protocol.wire import Json, WireError, as_count, as_key, as_object
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ class Ref:
         locator = fields.get("locator")
         if not isinstance(locator, str) or (scheme != "inline" and len(locator) > 4000):
             raise WireError("A reference's locator is not text of a fitting length.")
-        size = as_int(fields.get("size"), "A reference's size")
-        if size < 0:
-            raise WireError("A reference's size is negative.")
+        size = as_count(fields.get("size"), "A reference's size")
         return cls(
             scheme,
             locator,

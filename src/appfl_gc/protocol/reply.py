@@ -11,15 +11,14 @@ from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.measures import Measures
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import (
-    MAX_LOG_LINE,
     MAX_LOG_LINES,
     WIRE_VERSION,
     Json,
     WireError,
     as_int,
     as_key,
+    as_line,
     as_object,
-    as_text,
 )
 
 
@@ -82,7 +81,7 @@ class Reply:
             values=as_object(fields.get("values"), "The reply's values"),
             payloads={as_key(name, "A payload's name"): Ref.from_json(ref) for name, ref in payloads.items()},
             measures=Measures.from_json(fields.get("measures")),
-            log=tuple(as_text(line, "A log line", MAX_LOG_LINE) for line in log[:MAX_LOG_LINES]),
+            log=tuple(as_line(line, "A log line") for line in log[:MAX_LOG_LINES]),
             error=None if error is None else ErrorReport.from_json(error),
             wire=wire,
         )

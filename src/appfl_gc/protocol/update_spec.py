@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from appfl_gc.protocol.wire import Json, WireError, as_int, as_key, as_object
+from appfl_gc.protocol.wire import Json, WireError, as_count, as_key, as_object
 
 ITEM_SIZE = {
     "float64": 8,
@@ -102,9 +102,7 @@ class UpdateSpec:
             shape = fields.get("shape")
             if not isinstance(shape, list):
                 raise WireError("A tensor's shape is not a list.")
-            sizes = tuple(as_int(size, "A tensor's size") for size in shape)
-            if any(size < 0 for size in sizes):
-                raise WireError("A tensor's size is negative.")
+            sizes = tuple(as_count(size, "A tensor's size") for size in shape)
             try:
                 meaning = Meaning(as_key(fields.get("meaning"), "A tensor's meaning"))
             except ValueError:

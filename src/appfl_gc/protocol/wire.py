@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 WIRE_VERSION = 1
 
@@ -92,15 +91,21 @@ def as_int(value: Json, what: str) -> int:
     return value
 
 
+def as_count(value: Json, what: str) -> int:
+    """``value`` if it is a whole number of zero or more, else ``WireError``."""
+    number = as_int(value, what)
+    if number < 0:
+        raise WireError(f"{what} is negative.")
+    return number
+
+
+def as_line(value: Json, what: str, limit: int = MAX_LOG_LINE) -> str:
+    """``value`` as one line, cleaned and capped, if it is text, else ``WireError``."""
+    return " ".join(as_text(value, what, limit).split("\n"))
+
+
 def as_seconds(value: Json, what: str) -> float:
     """``value`` if it is a finite number of zero or more seconds, else ``WireError``."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise WireError(f"{what} is not a duration in seconds.")
     return float(value)
-
-
-def only_keys(fields: Mapping[str, Any], allowed: frozenset[str], what: str) -> None:
-    """Raise ``WireError`` if ``fields`` has a key that ``allowed`` has not."""
-    extra = sorted(set(fields) - allowed)
-    if extra:
-        raise WireError(f"{what} has unknown fields: {', '.join(clean_text(key, 50) for key in extra[:5])}.")

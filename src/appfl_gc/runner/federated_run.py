@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import time
@@ -35,7 +36,7 @@ from appfl_gc.protocol.schedule import (
     UpdateId,
     WakeAt,
 )
-from appfl_gc.protocol.wire import WireError, as_int
+from appfl_gc.protocol.wire import WireError, as_count, as_line
 from appfl_gc.runner.calls import HELLO_ROUND, CallFactory
 from appfl_gc.runner.dispatcher import Dispatcher, InFlight
 from appfl_gc.runner.events import ClientChanged, ClientFailed, ClientState, Outcome
@@ -172,11 +173,15 @@ class FederatedRun:
         parts, values, client = self._parts, reply.values, flight.call.identity.client
         if values.get("torch") is not True:
             raise DeliveryError("The site has no torch, so it can't train.", "pip install torch at the site.")
-        size = as_int(values.get("sample_size"), "The sample size")
-        parts.calls.settle_threads(client, as_int(values.get("threads"), "The site's threads"))
-        parts.journal.append(self.now, "hello", client=client, values=dict(values))
-        place = f"user code runs in {values.get('working_directory')}"
-        parts.recorder.log(f"Client {client}: {size} training samples; {place}. {values.get('policy')}")
+        size = as_count(values.get("sample_size"), "The sample size")
+        parts.calls.settle_threads(client, as_count(values.get("threads"), "The site's threads"))
+        policy = as_line(values.get("policy"), "The site's policy")
+        place = as_line(values.get("working_directory"), "The site's working directory")
+        environment = as_line(json.dumps(values.get("environment")), "The environment", 4000)
+        parts.journal.append(
+            self.now, "hello", client=client, sample_size=size, policy=policy, environment=environment
+        )
+        parts.recorder.log(f"Client {client}: {size} training samples; user code runs in {place}. {policy}")
         parts.recorder.tell(ClientChanged(client, ClientState.READY, detail=f"{size} samples"))
 
     # Failures

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from appfl_gc.payload.arena import Arena
-from appfl_gc.payload.stores import Stores
+from appfl_gc.payload.stores import Stores, granted
 from appfl_gc.protocol.errors import AppflGcError
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
-from appfl_gc.protocol.wire import WireError, as_int
+from appfl_gc.protocol.wire import WireError, as_count, as_object
 from appfl_gc.runner.dispatcher import InFlight
 from appfl_gc.runner.events import ClientChanged, ClientState, ClientTrained
 from appfl_gc.runner.journal import Journal
@@ -61,9 +61,9 @@ class Intake:
         reference = reply.payloads.get("update")
         if reference is None:
             raise WireError("The reply has no update.")
-        sample_size = as_int(reply.values.get("sample_size"), "The sample size")
-        if sample_size < 0:
-            raise WireError("The sample size is negative.")
+        if not granted(as_object(flight.call.args["grant"], "The grant"), reference):
+            raise WireError("The reply names a payload that is not the one it was to make.")
+        sample_size = as_count(reply.values.get("sample_size"), "The sample size")
         slot = self._free.pop()
         begun = time.monotonic()
         try:

@@ -19,8 +19,9 @@ def numeric_metrics(value: Json) -> dict[str, float]:
     if not isinstance(value, dict):
         return {}
     return {
-        name[:100]: float(number)
+        name: float(number)
         for name, number in list(value.items())[:200]
+        if len(name) <= 100 and name.isprintable()
         if isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
     }
 

@@ -1,0 +1,119 @@
+"""Replies of broken or hostile clients: refused with the reason, and nothing of others is touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from appfl_gc.payload.arena import Arena
+from appfl_gc.payload.codec import Encoding, spec_of
+from appfl_gc.payload.stores import FileStore, InlineStore, Stores, from_grant
+from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import TransferError, UpdateRefusedError
+from appfl_gc.protocol.identity import CallId
+from appfl_gc.protocol.measures import Measures
+from appfl_gc.protocol.reference import Ref
+from appfl_gc.protocol.reply import Reply
+from appfl_gc.protocol.schedule import UpdateId
+from appfl_gc.protocol.wire import WireError
+from appfl_gc.runner.dispatcher import InFlight
+from appfl_gc.runner.intake import Intake
+from appfl_gc.runner.journal import Journal
+from appfl_gc.runner.metrics import MetricsFile
+from appfl_gc.runner.recorder import Recorder
+from appfl_gc.runner.run_directory import RunDirectory
+
+STATE = {"w": torch.arange(4.0)}
+
+
+class Desk:
+    """An intake for one client, the store behind it, and a call in flight."""
+
+    def __init__(self, parent: Path) -> None:
+        directory = RunDirectory.create(parent, "run")
+        self.stores = Stores(InlineStore(0), FileStore(directory.payloads))
+        self.model = self.stores.put(Encoding(STATE))
+        self.arena = Arena(spec_of(STATE), 1)
+        self.metrics = directory.metrics
+        self.intake = Intake(
+            self.arena,
+            self.stores,
+            Journal(directory.journal),
+            MetricsFile(directory.metrics),
+            Recorder(directory, None, []),
+        )
+        args = {"grant": self.stores.grant()}
+        call = Call(CallId("run", 1, "A"), "trainer.train", args, {"model": self.model}, nonce="n")
+        self.flight = InFlight(call, sent=10.0, version=0)
+
+    def put(self, state: dict[str, torch.Tensor]) -> Ref:
+        """As the site of the call would."""
+        return from_grant(self.flight.call.args["grant"]).put(Encoding(state))  # type: ignore[arg-type]
+
+    def reply(self, update: Ref, **values: object) -> Reply:
+        full = {"sample_size": 3, "metrics": {"train_loss": 1.0}, **values}
+        payloads = {"update": update}
+        return Reply(self.flight.call.identity, "n", full, payloads, Measures(1, 2, 0.5, 0.5, 7))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.arena.close()
+
+
+def test_a_good_update_lands_with_its_three_times_and_its_payload_goes(desk: Desk) -> None:
+    update = desk.put(STATE)
+    meta = desk.intake.accept(desk.flight, desk.reply(update), answered=20.0, now=1.0)
+    assert (meta.update, meta.sample_size, meta.steps) == (UpdateId("A", 1), 3, 7)
+    assert meta.timing.queue == 6.0
+    assert meta.timing.compute == 3.5
+    assert meta.timing.transfer >= 0.5
+    with pytest.raises(TransferError), desk.stores.open(update):
+        pass
+    (landed,) = desk.intake.take([meta.update])
+    assert torch.equal(desk.arena.state(landed.slot)["w"], STATE["w"])
+    desk.intake.free([landed])
+    assert desk.arena.landed == frozenset()
+
+
+def test_a_payload_that_is_not_the_clients_own_is_refused_and_stays(desk: Desk) -> None:
+    with pytest.raises(WireError, match="not the one it was to make"):
+        desk.intake.accept(desk.flight, desk.reply(desk.model), 20.0, 1.0)
+    with desk.stores.open(desk.model) as buffer:
+        assert len(buffer) == desk.model.size
+
+
+def test_after_any_refusal_the_slot_is_free_for_a_good_update(desk: Desk) -> None:
+    def refused(reply: Reply, error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            desk.intake.accept(desk.flight, reply, 20.0, 1.0)
+
+    good = desk.put(STATE)
+    refused(replace(desk.reply(good), payloads={}), WireError, "no update")
+    refused(desk.reply(good, sample_size=-1), WireError, "negative")
+    refused(desk.reply(good, sample_size="many"), WireError, "whole number")
+    refused(desk.reply(replace(good, checksum="xxh3-128:" + "0" * 32)), TransferError, "checksum|bytes")
+    refused(desk.reply(replace(good, codec="pickle")), UpdateRefusedError, "pickle")
+    refused(
+        desk.reply(desk.put({"w": torch.tensor([1.0, torch.nan, 0.0, 0.0])})),
+        UpdateRefusedError,
+        "NaN stands in tensor 'w'",
+    )
+    refused(desk.reply(desk.put({"w": torch.zeros(5)})), UpdateRefusedError, "shape")
+    assert desk.metrics.read_text() == ""
+    desk.intake.accept(desk.flight, desk.reply(desk.put(STATE)), 20.0, 1.0)
+
+
+def test_names_of_metrics_cannot_upset_a_terminal(desk: Desk) -> None:
+    reply = desk.reply(desk.put(STATE), metrics={"loss\x1b[2J": 1.0, "loss": 2.0})
+    desk.intake.accept(desk.flight, reply, 20.0, 1.0)
+    row = json.loads(desk.metrics.read_text())
+    assert row["loss"] == 2.0
+    assert not any("\x1b" in key for key in row)
