@@ -41,6 +41,7 @@ class Desk:
         self.arena = Arena(spec_of(STATE), 1)
         self.metrics = directory.metrics
         self.intake = Intake(
+            ["A"],
             self.arena,
             self.stores,
             Journal(directory.journal),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.stores import Stores, granted
-from appfl_gc.protocol.errors import AppflGcError
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
@@ -30,17 +29,28 @@ class Landed:
 
 
 class Intake:
-    """Accepts updates and keeps them until they are folded."""
+    """Accepts updates and keeps them until they are folded.
+
+    A client's update goes into the slot of its place among ``clients`` if that is free: rows in client order at
+    equal distances are folded as they lie.
+    """
 
     def __init__(
-        self, arena: Arena, stores: Stores, journal: Journal, metrics: MetricsFile, recorder: Recorder
+        self,
+        clients: Sequence[str],
+        arena: Arena,
+        stores: Stores,
+        journal: Journal,
+        metrics: MetricsFile,
+        recorder: Recorder,
     ) -> None:
+        self._own_slot = {client: slot for slot, client in enumerate(clients)}
         self._arena = arena
         self._stores = stores
         self._journal = journal
         self._metrics = metrics
         self._recorder = recorder
-        self._free = list(range(arena.slots))[::-1]
+        self._free = set(range(arena.slots))
         self._landed: dict[UpdateId, Landed] = {}
 
     def accept(self, flight: InFlight, reply: Reply, answered: float, now: float) -> UpdateMeta:
@@ -64,13 +74,11 @@ class Intake:
         if not granted(as_object(flight.call.args["grant"], "The grant"), reference):
             raise WireError("The reply names a payload that is not the one it was to make.")
         sample_size = as_count(reply.values.get("sample_size"), "The sample size")
-        slot = self._free.pop()
+        own = self._own_slot[identity.client]
+        slot = own if own in self._free else min(self._free)
         begun = time.monotonic()
-        try:
-            self._arena.land(slot, reference, self._stores)
-        except AppflGcError:
-            self._free.append(slot)
-            raise
+        self._arena.land(slot, reference, self._stores)
+        self._free.remove(slot)
         split = Timing.split(answered - flight.sent, reply.measures)
         timing = Timing(split.queue, split.compute, split.transfer + time.monotonic() - begun)
         meta = UpdateMeta(update, flight.version, sample_size, reply.measures.steps, timing)
@@ -123,4 +131,4 @@ class Intake:
         """Give the slots of folded updates back."""
         for update in landed:
             self._arena.free(update.slot)
-            self._free.append(update.slot)
+            self._free.add(update.slot)

@@ -156,7 +156,7 @@ def set_up(
         aggregator=aggregator,
         policy=FailurePolicy(names, fault.retries, fault.quorum),
         model=global_model,
-        intake=Intake(arena, stores, journal, metrics, recorder),
+        intake=Intake(names, arena, stores, journal, metrics, recorder),
         rounds=Rounds(directory, global_model, validation, metrics, recorder),
         journal=journal,
         recorder=recorder,
