@@ -49,7 +49,7 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == block.exit_status, f"{block.text}\n\n{done.stdout}"
