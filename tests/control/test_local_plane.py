@@ -111,7 +111,7 @@ def test_a_dead_worker_fails_its_call_only_and_is_replaced(ask: Ask, tmp_path: P
     queued = ask("return [0], None")
     _wait_for(lambda: pid.exists() and pid.read_text() != "")
     os.kill(int(pid.read_text()), signal.SIGKILL)
-    with pytest.raises(WorkerLostError, match="client A ended before it replied"):
+    with pytest.raises(WorkerLostError, match="worker process ended before it replied"):
         running.result(DEADLINE)
     assert queued.result(DEADLINE).values["sample_size"] == 1
     assert ask("return [0] * os.getpid(), None", client="B").result(DEADLINE).values["sample_size"] == others

@@ -16,6 +16,7 @@ import pytest
 
 from appfl_gc.protocol.errors import ErrorClass, UserCodeError
 from appfl_gc.runner.events import ClientFailed, Outcome
+from appfl_gc.runner.journal import read_journal
 from appfl_gc.site.policy import ALLOWED_FILE
 from tests.runner.conftest import Heard, train
 from tests.small_federation import DATASET, MODEL, SmallFederation
@@ -75,6 +76,41 @@ def test_nan_from_a_client_sets_it_aside_and_the_run_goes_on(federation: SmallFe
     assert "layers." in error.message
     (failure,) = heard.of(ClientFailed)
     assert failure.final  # type: ignore[attr-defined]
+
+
+def test_a_client_that_fails_last_in_its_round_gets_no_further_call(federation: SmallFederation) -> None:
+    federation.clients = 3
+    federation.rounds = 3
+    federation.client[2] = {"train_configs": {"optim_args": {"lr": 1e38}}}
+    result = train(federation)  # one worker: the third client always answers last
+    assert result.outcome is Outcome.PARTIAL
+    dispatched = [
+        record.fields["round"]
+        for record in read_journal(result.run_dir / "journal.jsonl")
+        if record.kind == "dispatch" and record.fields["client"] == "Client3"
+    ]
+    assert dispatched == [1]
+
+
+AGGREGATOR = """\
+class Own:
+    def aggregate(self, local_models, **kwargs):
+        {body}
+"""
+
+
+@pytest.mark.parametrize("body", ["return 1 / 0", "raise SystemExit(3)", "return None"])
+def test_an_aggregator_that_fails_ends_the_run_with_its_place(federation: SmallFederation, body: str) -> None:
+    federation.clients = 1
+    federation.files["aggregator.py"] = AGGREGATOR.format(body=body)
+    federation.server |= {"aggregator": "Own", "aggregator_path": "./aggregator.py", "aggregator_kwargs": {}}
+    result = train(federation)
+    assert result.outcome is Outcome.FAILED
+    assert result.error is not None
+    assert result.error.error_class is ErrorClass.USER
+    assert "Own" in result.error.message
+    if body != "return None":
+        assert result.error.frames == ("aggregator.py:3 in aggregate",)
 
 
 def test_too_few_clients_end_the_run_with_what_was_trained(federation: SmallFederation) -> None:

@@ -69,19 +69,21 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     desk.arena.close()
 
 
-def test_a_good_update_lands_with_its_three_times_and_its_payload_goes(desk: Desk) -> None:
+def test_a_good_update_lands_with_its_three_times_and_its_payload_goes_once_folded(desk: Desk) -> None:
     update = desk.put(STATE)
     meta = desk.intake.accept(desk.flight, desk.reply(update), answered=20.0, now=1.0)
     assert (meta.update, meta.sample_size, meta.steps) == (UpdateId("A", 1), 3, 7)
     assert meta.timing.queue == 6.0
     assert meta.timing.compute == 3.5
     assert meta.timing.transfer >= 0.5
-    with pytest.raises(TransferError), desk.stores.open(update):
-        pass
+    with desk.stores.open(update):
+        pass  # until it is folded, it is the only copy that a killed server leaves behind
     (landed,) = desk.intake.take([meta.update])
     assert torch.equal(desk.arena.state(landed.slot)["w"], STATE["w"])
     desk.intake.free([landed])
     assert desk.arena.landed == frozenset()
+    with pytest.raises(TransferError), desk.stores.open(update):
+        pass
 
 
 def test_a_payload_that_is_not_the_clients_own_is_refused_and_stays(desk: Desk) -> None:
@@ -118,3 +120,11 @@ def test_names_of_metrics_cannot_upset_a_terminal(desk: Desk) -> None:
     row = json.loads(desk.metrics.read_text())
     assert row["loss"] == 2.0
     assert not any("\x1b" in key for key in row)
+
+
+def test_metrics_cannot_stand_in_for_the_rows_own_fields_nor_crash_the_server(desk: Desk) -> None:
+    reply = desk.reply(desk.put(STATE), metrics={"kind": 5.0, "round": 99.0, "huge": 10**400, "loss": 1.0})
+    desk.intake.accept(desk.flight, reply, 20.0, 1.0)
+    row = json.loads(desk.metrics.read_text())
+    assert (row["kind"], row["round"], row["loss"]) == ("client", 1, 1.0)
+    assert "huge" not in row

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appfl_gc.runner.metrics import MetricsFile, deciding_loss, numeric_metrics, weighted_means
+from appfl_gc.runner.metrics import MetricsFile, numeric_metrics, weighted_means
 
 
 def test_means_are_weighted_by_sample_size() -> None:
@@ -25,10 +25,9 @@ def test_only_finite_numbers_count_as_metrics() -> None:
     assert len(numeric_metrics({str(i): i for i in range(1000)})) == 200
 
 
-def test_the_servers_own_loss_decides_what_is_best() -> None:
-    assert deciding_loss({"server_val_loss": 1.0, "val_loss": 2.0, "train_loss": 3.0}) == 1.0
-    assert deciding_loss({"train_loss": 3.0}) == 3.0
-    assert deciding_loss({"val_accuracy": 0.9}) is None
+def test_what_overflows_is_left_out() -> None:
+    assert numeric_metrics({"loss": 10**400, "fine": 2}) == {"fine": 2.0}
+    assert weighted_means([(1, {"loss": 1.7e308}), (10, {"loss": 1.7e308})]) == {}
 
 
 def test_rows_are_whole_lines_while_the_run_goes_on(tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ def test_quorum_is_a_number_or_a_fraction(quorum: int | float, needed: int) -> N
     assert FailurePolicy(CLIENTS, 0, quorum).needed == needed
 
 
+def test_a_fraction_counts_as_it_is_written() -> None:
+    clients = [str(number) for number in range(100)]
+    assert [FailurePolicy(clients, 0, share).needed for share in (0.07, 0.14, 0.28, 0.29)] == [7, 14, 28, 29]
+
+
 def test_before_training_a_lasting_error_ends_the_run() -> None:
     policy = FailurePolicy(CLIENTS, 2, 1)
     assert policy.failed("A", ErrorClass.USER, 1, before_training=True) is Verdict.END_RUN

@@ -102,6 +102,15 @@ class TestModel:
         assert "s3cr3t" not in str(error)
         assert "n=1" in error.message
 
+    def test_secrets_further_down_are_not_shown_either(self, load: Load) -> None:
+        source = load("dataset", "def get(db, url): raise OSError('refused')\n")
+        kwargs = {"db": {"password": "s3cr3t", "port": 1}, "url": "postgres://u:s3cr3t@h/d"}
+        error = failure(lambda: build_datasets({"dataset_kwargs": kwargs}, source))
+        assert "s3cr3t" not in str(error)
+        assert "'port': 1" in error.message and "@h/d" in error.message
+        misfit = failure(lambda: build_datasets({"dataset_kwargs": {**kwargs, "more": 1}}, source))
+        assert "s3cr3t" not in str(misfit) and "more=1" in misfit.message
+
     @pytest.mark.parametrize(
         ("body", "says"),
         [
@@ -161,6 +170,30 @@ class TestLoss:
     def test_an_argument_that_the_loss_does_not_take(self) -> None:
         error = failure(lambda: build_loss({"loss_fn": "MSELoss", "loss_fn_kwargs": {"smoothing": 1}}, None))
         assert "torch.nn.MSELoss" in error.message and "smoothing=1" in error.message
+
+    def test_random_numbers_in_its_constructor_are_the_same_each_time(self, load: Load) -> None:
+        text = """
+            import torch
+            class Drawn(torch.nn.Module):
+                def __init__(self): super().__init__(); self.weights = torch.rand(3)
+                def forward(self, prediction, target): return (self.weights * (prediction - target)).sum()
+        """
+        source = load("loss", text)
+        torch.manual_seed(1)
+        before = torch.get_rng_state()
+        first: Any = build_loss({}, source)
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.rand(5)
+        again: Any = build_loss({}, source)
+        assert torch.equal(first.weights, again.weights)
+
+    def test_a_loss_of_torch_with_weights_is_the_same_each_time(self) -> None:
+        kwargs = {"in_features": 4, "n_classes": 5, "cutoffs": [2]}
+        configs = {"loss_fn": "AdaptiveLogSoftmaxWithLoss", "loss_fn_kwargs": kwargs}
+        first: Any = build_loss(configs, None)
+        torch.rand(5)
+        again: Any = build_loss(configs, None)
+        assert torch.equal(first.head.weight, again.head.weight)
 
     def test_neither_is_none(self) -> None:
         assert build_loss({}, None) is None

@@ -42,6 +42,13 @@ def test_an_unknown_channel_says_which_there_are() -> None:
     assert "trainer.train" in reply.error.hint
 
 
+def test_the_sender_of_a_malformed_call_recognises_the_answer() -> None:
+    call = Call(CallId("run", 0, "A"), "site.hello", nonce="n")
+    reply = Reply.from_json(handle({**call.to_json(), "channel": 7}))
+    reply.check_answers(call)
+    assert reply.error is not None
+
+
 @pytest.mark.parametrize(
     "message", [{}, {"wire": 99}, {"wire": 1, "channel": "x"}, {"wire": 1, "identity": 3}]
 )

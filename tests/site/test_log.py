@@ -53,3 +53,14 @@ def test_the_logger_is_outside_the_logging_tree() -> None:
     log = SiteLog(None)
     log.logger.info("still here")
     assert log.lines == ("still here",)
+
+
+def test_what_user_code_logs_travels_and_its_handlers_do_not_stay() -> None:
+    before = list(logging.getLogger().handlers), logging.getLogger().level
+    for name in ("A", "B"):
+        log = SiteLog(None)
+        with log.hears_everything():
+            logging.basicConfig(level=logging.INFO)
+            logging.getLogger("user.module").info("line of %s", name)
+        assert log.lines == (f"line of {name}",)
+    assert (list(logging.getLogger().handlers), logging.getLogger().level) == before

@@ -33,7 +33,8 @@ class BaseAggregator:
 
     def set_client_sample_size(self, client_id: str, sample_size: int) -> None:
         """Hear how many training samples a client has."""
-        self.client_sample_size[client_id] = sample_size
+        # A subclass need not have called our constructor.
+        self.__dict__.setdefault("client_sample_size", {})[client_id] = sample_size
 
 
 class BaseScheduler:

@@ -16,7 +16,7 @@ from globus_compute_common.messagepack.message_types import Result, Task
 from globus_compute_sdk.serialize import ComputeSerializer
 
 from appfl_gc.protocol.call import Call
-from appfl_gc.protocol.errors import DeliveryError
+from appfl_gc.protocol.errors import DeliveryError, ErrorClass
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.wire import WireError, clean_text, load_json
 from appfl_gc.site.entry import appfl_gc_entry, entry_requirements
@@ -28,7 +28,9 @@ RESULT_SERIALIZERS = ["globus_compute_sdk.serialize.JSONData"]
 
 
 class ReplyError(DeliveryError):
-    """What came back is not a reply to the call."""
+    """What came back is not a reply to the call; the same site would answer so again."""
+
+    error_class = ErrorClass.PROTOCOL
 
 
 @functools.cache
@@ -50,11 +52,14 @@ def unpack_result(packed: bytes) -> str:
     """The data of an engine's result message.
 
     Raises:
-        DeliveryError: if the engine reports a failure of its own. User errors never arrive this way.
+        ReplyError: if the reply was larger than the engine carries.
+        DeliveryError: if the engine reports another failure of its own. User errors never arrive this way.
     """
     result = messagepack.unpack(packed)
     if not isinstance(result, Result):
         raise DeliveryError(f"The engine answered with a {type(result).__name__} instead of a result.")
+    if result.error_details is not None and result.error_details.code == "MaxResultSizeExceeded":
+        raise ReplyError("The site's reply is larger than the engine carries.")
     if result.error_details is not None:
         # A traceback between rulers; its last line is the reason.
         lines = [line for line in result.data.splitlines() if line.strip("+- ")]
@@ -69,15 +74,14 @@ def read_reply(data: str, call: Call) -> Reply:
     Raises:
         ReplyError: if it is not JSON, not a reply, or answers another call. Nothing is ever executed.
     """
-    client = call.identity.client
     if not data.startswith(JSON_HEADER):
         raise ReplyError(
-            f"Client {client} returned data that is not JSON ({clean_text(data[:2], 10)!r} instead of "
+            f"The site returned data that is not JSON ({clean_text(data[:2], 10)!r} instead of "
             f"{JSON_HEADER[:2]!r}); it was not read."
         )
     try:
         reply = Reply.from_json(load_json(data[len(JSON_HEADER) :]))
         reply.check_answers(call)
     except WireError as error:
-        raise ReplyError(f"Client {client} returned what is not a reply to its call. {error}") from None
+        raise ReplyError(f"The site returned what is not a reply to its call. {error}") from None
     return reply

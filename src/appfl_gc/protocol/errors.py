@@ -143,6 +143,12 @@ class SourceRefusedError(AppflGcError):
     error_class = ErrorClass.SOURCE_REFUSED
 
 
+class VersionError(AppflGcError):
+    """A site lacks software, or has it in a version that does not fit."""
+
+    error_class = ErrorClass.VERSION
+
+
 class NotSupportedError(AppflGcError):
     """A feature that is named in the configuration is not built yet."""
 

@@ -106,6 +106,18 @@ def as_line(value: Json, what: str, limit: int = MAX_LOG_LINE) -> str:
 
 def as_seconds(value: Json, what: str) -> float:
     """``value`` if it is a finite number of zero or more seconds, else ``WireError``."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    number = as_finite(value)
+    if number is None or number < 0:
         raise WireError(f"{what} is not a duration in seconds.")
-    return float(value)
+    return number
+
+
+def as_finite(value: Json) -> float | None:
+    """``value`` if it is a finite number that a float can hold, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

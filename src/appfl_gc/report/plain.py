@@ -130,7 +130,8 @@ class PlainDisplay:
 
     def _failed(self, event: ClientFailed) -> Iterator[str]:
         what = "failed" if event.final else "failed and may be tried again"
-        yield f"Round {event.round}: {event.client} {what}: {event.error}"
+        when = f"Round {event.round}" if event.round else "Before the first round"
+        yield f"{when}: {event.client} {what}: {event.error}"
 
 
 def _metrics_text(metrics: Mapping[str, float]) -> str:

@@ -6,17 +6,20 @@ import contextlib
 import logging
 import queue
 import time
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from appfl_gc.config import Federation, load
 from appfl_gc.protocol.errors import (
     AppflGcError,
+    ErrorClass,
     ErrorReport,
     StorageError,
     UserCodeError,
 )
+from appfl_gc.protocol.file_name import file_name_part
 from appfl_gc.runner.events import Callback, Outcome, RunFinished
 from appfl_gc.runner.federated_run import FederatedRun
 from appfl_gc.runner.inbox import Inbox
@@ -24,6 +27,7 @@ from appfl_gc.runner.interrupt import interrupts_go_to
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.run_directory import RunDirectory, new_run_id
 from appfl_gc.runner.setup import RunOptions, set_up
+from appfl_gc.site.user_errors import user_frames
 
 __all__ = ["Callback", "RunResult", "run"]
 
@@ -103,7 +107,7 @@ def run(
     parent = Path(server.logging_output_dirname)
     directory = RunDirectory.create(parent, new_run_id(now))
     stamp = time.strftime("%Y-%m-%d-%H-%M-%S", now)
-    published = directory.path / f"{server.logging_output_filename}_Server_{stamp}.txt"
+    published = directory.path / f"{file_name_part(server.logging_output_filename)}_Server_{stamp}.txt"
     recorder = Recorder(directory, published, callbacks)
     try:
         return _run_in(federation, options, directory, recorder, started)
@@ -122,20 +126,22 @@ def _run_in(
         try:
             parts = set_up(federation, options, directory, recorder, inbox, stack)
         except AppflGcError as error:
-            recorder.log(f"The run did not begin. {error}", logging.ERROR)
+            recorder.logger.error("The run did not begin. %s", error)
             raise
+        except OSError as error:
+            raise _storage_error(error) from error
         federated = FederatedRun(parts)
         ending, rounds = federated.ending, parts.rounds
         try:
             federated.execute()
-        except (AppflGcError, OSError) as error:
-            ending.be(Outcome.FAILED, _report(error))
-    if rounds.done:
-        directory.keep_model(directory.last, directory.model)
+            if rounds.done:
+                directory.keep_model(directory.last, directory.model)
+        except Exception as error:  # noqa: BLE001  whatever it is, what was trained before is saved and told
+            ending.outcome, ending.error = Outcome.FAILED, _report(error)
     outcome = ending.outcome or Outcome.FAILED
     if outcome in (Outcome.FINISHED, Outcome.PARTIAL):
         directory.clear_payloads()
-    model = directory.model if rounds.done else None
+    model = next((path for path in (directory.model, directory.last) if path.exists()), None)
     seconds = time.monotonic() - started
     recorder.tell(
         RunFinished(outcome, directory.path, model, rounds.last, seconds, rounds.done, ending.error)
@@ -143,11 +149,19 @@ def _run_in(
     return RunResult(outcome, model, rounds.last, directory.path, rounds.done, ending.error, ending.set_aside)
 
 
-def _report(error: AppflGcError | OSError) -> ErrorReport:
+def _report(error: Exception) -> ErrorReport:
+    """``error`` for the user, with the frames in the user's files where it comes from there."""
+    if isinstance(error, OSError):
+        error = _storage_error(error)
+    trace = "".join(traceback.format_exception(error))
     if isinstance(error, AppflGcError):
-        return error.report
+        return replace(error.report, frames=user_frames(error), trace=trace)
+    return ErrorReport(ErrorClass.INTERNAL, f"The run failed: {error!r}.", "", user_frames(error), trace)
+
+
+def _storage_error(error: OSError) -> StorageError:
     place = f" {error.filename}" if error.filename else ""
     return StorageError(
         f"The server could not write{place}: {error.strerror or error}.",
         "Make room or choose another logging_output_dirname; what was saved before is intact.",
-    ).report
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import logging
 import queue
@@ -15,7 +16,7 @@ from appfl_gc.config import ClientConfig
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.stores import Stores
 from appfl_gc.protocol.call import Call
-from appfl_gc.protocol.errors import AppflGcError, DeliveryError, ErrorClass, ErrorReport
+from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport, UserCodeError, VersionError
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.schedule import (
     Action,
@@ -78,11 +79,13 @@ class Ending:
         outcome: None while it goes on.
         error: why, when it failed.
         set_aside: clients that take no part any more, with the reason.
+        interrupted: somebody asked for the end.
     """
 
     outcome: Outcome | None = None
     error: ErrorReport | None = None
     set_aside: dict[str, ErrorReport] = field(default_factory=dict)
+    interrupted: bool = False
 
     def be(self, outcome: Outcome, error: ErrorReport | None = None) -> None:
         """End so, unless the run has ended already."""
@@ -97,7 +100,7 @@ class FederatedRun:
         self._parts = parts
         self._start = time.monotonic()
         self._acknowledged: dict[str, int] = {}
-        self._wake_at: float | None = None
+        self._timers: list[float] = []
         self.ending = Ending()
 
     def execute(self) -> None:
@@ -123,23 +126,32 @@ class FederatedRun:
         for client in parts.clients.values():
             parts.dispatcher.send(parts.calls.hello(client), version=0)
             parts.recorder.tell(ClientChanged(client.client_id, ClientState.CONNECTING))
-        while parts.dispatcher.busy and self.ending.outcome is not Outcome.INTERRUPTED:
+        while parts.dispatcher.busy and not self.ending.interrupted:
             self._next()
         if self.ending.error is not None and len(self.ending.set_aside) > 1:
             every = "\n".join(str(error) for error in self.ending.set_aside.values())
             self.ending.error = replace(self.ending.error, message=every, hint="", frames=())
 
     def _next(self) -> None:
-        """Wait for one thing to happen and deal with it."""
+        """Wait for one thing to happen and deal with it.
+
+        Raises:
+            UserCodeError: if nothing can happen any more: the scheduler left no call and no timer.
+        """
+        if not (self._timers or self._parts.dispatcher.busy) and self._parts.inbox.empty():
+            raise UserCodeError(
+                "The scheduler left nothing to wait for: no client works and no timer is set."
+            )
         try:
-            timeout = None if self._wake_at is None else max(0.0, self._wake_at - self.now)
+            timeout = max(0.0, self._timers[0] - self.now) if self._timers else None
             item = self._parts.inbox.get(timeout=timeout)
         except queue.Empty:
-            self._wake_at = None
+            heapq.heappop(self._timers)
             self._feed(Timer())
             return
         if isinstance(item, Interrupted):
             self._parts.recorder.log(f"{item.signal}: the run ends; what is done is saved.", logging.WARNING)
+            self.ending.interrupted = True
             self.ending.be(Outcome.INTERRUPTED)
             self._parts.scheduler.step(self.now, Stopping())
             return
@@ -152,7 +164,7 @@ class FederatedRun:
             if error is None:
                 error = self._accept(flight, item.reply, item.at)
         if error is not None:
-            self._failed(flight, _about(flight, error))
+            self._failed(flight, error)
 
     def _accept(self, flight: InFlight, reply: Reply, at: float) -> ErrorReport | None:
         """Take a good reply in; what is wrong with it, if it is not good after all."""
@@ -172,7 +184,7 @@ class FederatedRun:
     def _met(self, flight: InFlight, reply: Reply) -> None:
         parts, values, client = self._parts, reply.values, flight.call.identity.client
         if values.get("torch") is not True:
-            raise DeliveryError("The site has no torch, so it can't train.", "pip install torch at the site.")
+            raise VersionError("The site has no torch, so it can't train.", "pip install torch at the site.")
         size = as_count(values.get("sample_size"), "The sample size")
         parts.calls.settle_threads(client, as_count(values.get("threads"), "The site's threads"))
         policy = as_line(values.get("policy"), "The site's policy")
@@ -181,7 +193,7 @@ class FederatedRun:
         parts.journal.append(
             self.now, "hello", client=client, sample_size=size, policy=policy, environment=environment
         )
-        parts.recorder.log(f"Client {client}: {size} training samples; user code runs in {place}. {policy}")
+        parts.recorder.logger.info("Client %s: user code runs in %s. %s", client, place, policy)
         parts.recorder.tell(ClientChanged(client, ClientState.READY, detail=f"{size} samples"))
 
     # Failures
@@ -207,15 +219,17 @@ class FederatedRun:
             parts.dispatcher.send_again(flight, compute_again=error.error_class is ErrorClass.TRANSFER)
             parts.recorder.tell(ClientChanged(identity.client, ClientState.RETRYING, identity.round))
             return
-        self.ending.set_aside[identity.client] = error
+        named = replace(error, message=f"Client {identity.client}: {error.message}")
+        self.ending.set_aside[identity.client] = named
         parts.recorder.tell(
             ClientChanged(identity.client, ClientState.SET_ASIDE, identity.round, detail=error.message)
         )
         if verdict is Verdict.END_RUN:
-            self.ending.be(Outcome.FAILED, error)
+            self.ending.be(Outcome.FAILED, named)
         elif not greeting:
-            self._feed(Refused(UpdateId(identity.client, identity.round), error.message))
+            # Down first: a refusal may complete the round, and the next one must go without this client.
             self._feed(ClientDown(identity.client))
+            self._feed(Refused(UpdateId(identity.client, identity.round), error.message))
 
     # The scheduler
 
@@ -238,9 +252,9 @@ class FederatedRun:
             case Aggregate():
                 self._aggregate(action)
             case Release():
-                self._parts.model.release(self._parts.dispatcher.in_use())
+                self._parts.model.release(action.version, self._parts.dispatcher.in_use())
             case WakeAt():
-                self._wake_at = action.at if self._wake_at is None else min(self._wake_at, action.at)
+                heapq.heappush(self._timers, action.at)
             case Hold():
                 self._parts.recorder.tell(
                     ClientChanged(action.client, ClientState.WAITING, detail=action.why)
@@ -275,6 +289,7 @@ class FederatedRun:
             seed=call.seed,
             threads=call.threads,
             args=dict(action.args),
+            grant=call.args["grant"],
         )
         return call
 
@@ -299,7 +314,6 @@ class FederatedRun:
             [update.meta for update in updates],
             [staleness for _, staleness in action.updates],
         )
-        parts.intake.free(updates)
         parts.journal.append(
             self.now,
             "aggregated",
@@ -308,13 +322,6 @@ class FederatedRun:
             model=parts.model.file.name,
         )
         parts.journal.flush()
+        parts.intake.free(updates)
         parts.rounds.finish(updates, self.now)
         self._feed(Aggregated(version))
-
-
-def _about(flight: InFlight, error: ErrorReport) -> ErrorReport:
-    """``error`` with the client named, unless it is already."""
-    client = flight.call.identity.client
-    if f"lient {client}" in error.message:
-        return error
-    return replace(error, message=f"Client {client}: {error.message}")

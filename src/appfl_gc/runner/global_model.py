@@ -25,6 +25,7 @@ class GlobalModel:
         self._stores = stores
         self._refs: dict[int, Ref] = {}
         self._files = {0: initial}
+        self._released: set[int] = set()
         self.version = 0
 
     @property
@@ -59,9 +60,11 @@ class GlobalModel:
         self._files[self.version] = new
         return self.version
 
-    def release(self, needed: frozenset[int]) -> None:
-        """Remove every version but the newest and those in ``needed``."""
-        for version in [v for v in self._files if v != self.version and v not in needed]:
+    def release(self, version: int, in_use: frozenset[int]) -> None:
+        """No new call will carry ``version``: it goes, with those released before, once no call uses it."""
+        self._released.add(version)
+        for version in self._released - in_use - {self.version}:
+            self._released.remove(version)
             reference = self._refs.pop(version, None)
             if reference is not None:
                 self._stores.evict(reference)

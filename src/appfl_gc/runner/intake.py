@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.stores import Stores, granted
+from appfl_gc.protocol.errors import TransferError, UpdateRefusedError
 from appfl_gc.protocol.measures import Timing
+from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
 from appfl_gc.protocol.wire import WireError, as_count, as_object
@@ -21,11 +24,12 @@ from appfl_gc.runner.recorder import Recorder
 
 @dataclass(frozen=True)
 class Landed:
-    """An accepted update: what is known of it, its slot, and the client's metrics."""
+    """An accepted update: what is known of it, its slot, the client's metrics, and its payload."""
 
     meta: UpdateMeta
     slot: int
     metrics: Mapping[str, float]
+    reference: Ref
 
 
 class Intake:
@@ -77,14 +81,17 @@ class Intake:
         own = self._own_slot[identity.client]
         slot = own if own in self._free else min(self._free)
         begun = time.monotonic()
-        self._arena.land(slot, reference, self._stores)
+        try:
+            self._arena.land(slot, reference, self._stores)
+        except UpdateRefusedError:
+            self._evict(reference)
+            raise
         self._free.remove(slot)
         split = Timing.split(answered - flight.sent, reply.measures)
         timing = Timing(split.queue, split.compute, split.transfer + time.monotonic() - begun)
         meta = UpdateMeta(update, flight.version, sample_size, reply.measures.steps, timing)
         metrics = numeric_metrics(reply.values.get("metrics"))
-        self._landed[update] = Landed(meta, slot, metrics)
-        self._stores.evict(reference)
+        self._landed[update] = Landed(meta, slot, metrics, reference)
         self._journal.append(
             now,
             "arrived",
@@ -99,6 +106,7 @@ class Intake:
         )
         self._metrics.write(
             {
+                **metrics,
                 "kind": "client",
                 "round": identity.round,
                 "client": identity.client,
@@ -109,7 +117,6 @@ class Intake:
                 "compute_seconds": timing.compute,
                 "transfer_seconds": timing.transfer,
                 "bytes_up": reference.size,
-                **metrics,
             }
         )
         self._recorder.tell(
@@ -128,7 +135,14 @@ class Intake:
         return [self._landed.pop(update) for update in updates]
 
     def free(self, landed: Sequence[Landed]) -> None:
-        """Give the slots of folded updates back."""
+        """Updates are folded and the journal says so: give their slots back and let their payloads go."""
         for update in landed:
             self._arena.free(update.slot)
             self._free.add(update.slot)
+            self._evict(update.reference)
+
+    def _evict(self, reference: Ref) -> None:
+        try:
+            self._stores.evict(reference)
+        except TransferError as error:
+            self._recorder.log(str(error), logging.WARNING)

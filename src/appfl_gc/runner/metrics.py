@@ -8,21 +8,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from appfl_gc.protocol.wire import Json
+from appfl_gc.protocol.wire import Json, as_finite
 
-# Which metric decides that a model is the best so far: the first that a run has; lower is better.
-BEST_BY = ("server_val_loss", "val_loss", "pre_val_loss", "train_loss")
+# Which metric decides that a model is the best so far: the first that the first round has; lower is better.
+BEST_BY = ("server_val_loss", "val_loss", "train_loss")
 
 
 def numeric_metrics(value: Json) -> dict[str, float]:
     """The finite numbers of what a site calls its metrics; anything else is left out."""
     if not isinstance(value, dict):
         return {}
+    numbers = {name: as_finite(number) for name, number in list(value.items())[:200]}
     return {
-        name: float(number)
-        for name, number in list(value.items())[:200]
-        if len(name) <= 100 and name.isprintable()
-        if isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+        name: number
+        for name, number in numbers.items()
+        if number is not None and len(name) <= 100 and name.isprintable()
     }
 
 
@@ -34,12 +34,8 @@ def weighted_means(rows: Iterable[tuple[int, Mapping[str, float]]]) -> dict[str,
         for name, value in metrics.items():
             total, weights = sums.get(name, (0.0, 0.0))
             sums[name] = (total + weight * value, weights + weight)
-    return {name: total / weights for name, (total, weights) in sums.items()}
-
-
-def deciding_loss(metrics: Mapping[str, float]) -> float | None:
-    """The value by which the best model is chosen (see ``BEST_BY``), or None if there is none."""
-    return next((metrics[name] for name in BEST_BY if name in metrics), None)
+    means = {name: total / weights for name, (total, weights) in sums.items()}
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 
 class MetricsFile:

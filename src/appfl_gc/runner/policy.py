@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 from appfl_gc.protocol.errors import ErrorClass
 
@@ -29,7 +30,8 @@ class FailurePolicy:
     def __init__(self, clients: Sequence[str], retries: int, quorum: int | float) -> None:
         self._retries = retries
         self._active = set(clients)
-        needed = quorum if isinstance(quorum, int) else math.ceil(quorum * len(clients))
+        # As the user wrote the fraction: 0.07 of 100 clients are 7, and not 8.
+        needed = quorum if isinstance(quorum, int) else math.ceil(Fraction(str(quorum)) * len(clients))
         self.needed = min(len(clients), max(1, needed))
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from appfl_gc.runner.events import RoundFinished, RoundStarted
 from appfl_gc.runner.global_model import GlobalModel
 from appfl_gc.runner.intake import Landed
-from appfl_gc.runner.metrics import MetricsFile, deciding_loss, weighted_means
+from appfl_gc.runner.metrics import BEST_BY, MetricsFile, weighted_means
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.validation import ServerValidation
@@ -33,6 +33,7 @@ class Rounds:
         self._recorder = recorder
         self._begun = time.monotonic()
         self._best = math.inf
+        self._best_by: str | None = None
         self.done = 0
         self.last: Mapping[str, float] = {}
 
@@ -47,9 +48,11 @@ class Rounds:
         metrics = weighted_means((update.meta.sample_size, update.metrics) for update in updates)
         if self._validation is not None:
             metrics.update(self._validation.evaluate(self._model.file))
-        loss = deciding_loss(metrics)
-        improved = loss is not None and loss < self._best
-        if loss is not None and improved:
+        if self._best_by is None:
+            self._best_by = next((name for name in BEST_BY if name in metrics), None)
+        loss = metrics.get(self._best_by or "", math.inf)
+        improved = loss < self._best
+        if improved:
             self._best = loss
             self._directory.keep_model(self._model.file, self._directory.best)
         self.done += 1
@@ -57,12 +60,12 @@ class Rounds:
         seconds = time.monotonic() - self._begun
         self._metrics.write(
             {
+                **metrics,
                 "kind": "round",
                 "round": self.done,
                 "at": now,
                 "seconds": seconds,
                 "clients": len(updates),
-                **metrics,
             }
         )
         self._recorder.tell(RoundFinished(self.done, seconds, metrics, improved))

@@ -45,6 +45,7 @@ from appfl_gc.scheduler.registry import make_scheduler
 from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
 from appfl_gc.site.host import available_cores, environment_record
 from appfl_gc.site.source_loader import LoadedSource, SourceLoader
+from appfl_gc.site.trainer.base import load_state
 from appfl_gc.version import VERSION
 
 
@@ -107,7 +108,8 @@ def set_up(
     )
     arena = Arena(update_spec, len(names), directory.payloads)
     stack.callback(arena.close)
-    validation = _validation(federation, sources, model, seed)
+    load_state(model, model_file.open(initial))
+    validation = _validation(federation, sources, seed)
     scheduler = _scheduler(federation, sources, seed)
     aggregator = _aggregator(federation, sources, model, recorder)
 
@@ -203,9 +205,7 @@ def _update_spec(model: nn.Module, spec: UpdateSpec, send_gradient: bool) -> Upd
     return spec.with_meaning([name for name, _ in model.named_parameters()], Meaning.DELTA)
 
 
-def _validation(
-    federation: Federation, sources: _ServerSources, model: nn.Module, seed: int
-) -> ServerValidation | None:
+def _validation(federation: Federation, sources: _ServerSources, seed: int) -> ServerValidation | None:
     configs = federation.server_configs.val_data_configs
     if configs is None:
         return None
@@ -215,6 +215,8 @@ def _validation(
         sources.load("validation_dataset"),
         seed=derive_seed(seed, 0, "", "validation dataset"),
     )
+    # A model of its own: a user's aggregator may hold on to the other one.
+    model = build_model(federation.clients[0].model_configs.plain(), sources.load("model"))
     return ServerValidation(
         model,
         build_loss(train, sources.load("loss")),

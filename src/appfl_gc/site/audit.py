@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from appfl_gc.protocol.errors import SourceRefusedError
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.source import Source
 
@@ -26,8 +27,11 @@ class RefusedSource:
 
 
 def record_decision(audit: Path, source: Source, identity: CallId, allowed: bool) -> None:
-    """Append one line to the audit file. A write of one line with O_APPEND is not torn by other workers."""
-    audit.parent.mkdir(parents=True, exist_ok=True)
+    """Append one line to the audit file. A write of one line with O_APPEND is not torn by other workers.
+
+    Raises:
+        SourceRefusedError: if that is not possible; what can't be audited does not run.
+    """
     line = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "decision": "allowed" if allowed else "refused",
@@ -39,11 +43,18 @@ def record_decision(audit: Path, source: Source, identity: CallId, allowed: bool
         "client": identity.client,
         "round": identity.round,
     }
-    descriptor = os.open(audit, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, (json.dumps(line) + "\n").encode())
-    finally:
-        os.close(descriptor)
+        audit.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(audit, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, (json.dumps(line) + "\n").encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise SourceRefusedError(
+            f"The site's audit file {audit} can't be written ({error.strerror}), so nothing may run here.",
+            "Make it writable for the endpoint's user, or name another under `audit:` in the site policy.",
+        ) from None
 
 
 def keep_for_review(directory: Path, source: Source, identity: CallId) -> None:

@@ -69,7 +69,8 @@ def _check_state(model: nn.Module, source: LoadedSource) -> None:
 def build_loss(train_configs: Mapping[str, Any], source: LoadedSource | None) -> LossFn | None:
     """The loss: from the user's file, or ``loss_fn``, a name in ``torch.nn``; None if neither is configured.
 
-    A class is instantiated with ``loss_fn_kwargs``; a function gets them in every call.
+    A class is instantiated with ``loss_fn_kwargs``, under a fixed seed, so that a loss that draws random numbers
+    there is the same wherever and whenever it is built; a function gets them in every call.
 
     Raises:
         UserCodeError: the name is unknown, or the class can't be instantiated.
@@ -77,7 +78,8 @@ def build_loss(train_configs: Mapping[str, Any], source: LoadedSource | None) ->
     kwargs = _kwargs(train_configs, "loss_fn_kwargs")
     if source is not None:
         if inspect.isclass(source.target):
-            loss = _call("loss", source, kwargs)
+            with isolated(DEFAULT_SEED):
+                loss = _call("loss", source, kwargs)
             if not callable(loss):
                 raise UserCodeError(
                     f"The loss {source.title} can't be called.",
@@ -103,7 +105,8 @@ def _torch_loss(name: str, kwargs: Mapping[str, Any]) -> LossFn:
             f"loss_fn: torch.nn has no loss {name!r}.",
             f"Did you mean {near}?" if near else f"It has {', '.join(losses)}.",
         )
-    with user_errors(f"The loss torch.nn.{name} can't be made with {shown_kwargs(kwargs)}"):
+    what = f"The loss torch.nn.{name} can't be made with {shown_kwargs(kwargs)}"
+    with isolated(DEFAULT_SEED), user_errors(what):
         loss: LossFn = known[name](**kwargs)
     return loss
 

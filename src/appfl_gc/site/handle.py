@@ -13,7 +13,7 @@ from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport
 from appfl_gc.protocol.file_name import file_name_part
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.reply import Reply
-from appfl_gc.protocol.wire import Json, WireError, as_int, clean_text
+from appfl_gc.protocol.wire import Json, WireError, as_int, as_key, clean_text
 from appfl_gc.site.audit import keep_for_review, record_decision
 from appfl_gc.site.isolation import contained
 from appfl_gc.site.log import PrintedText, SiteLog
@@ -32,7 +32,7 @@ def handle(message: Any) -> dict[str, Json]:
         call = Call.from_json(message)
     except WireError as error:
         report = ErrorReport(ErrorClass.PROTOCOL, f"The site does not understand the call. {error}")
-        return Reply(CallId("", 0, "", 0), "", error=report).to_json()
+        return Reply(*_recognisable(message), error=report).to_json()
     # cuBLAS reads this once; without it some of its kernels give other bits each time.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     paths = SitePaths.from_environment()
@@ -44,7 +44,7 @@ def handle(message: Any) -> dict[str, Json]:
             with (
                 contextlib.redirect_stdout(printed),
                 contextlib.redirect_stderr(printed),
-                log.hears("appfl_gc.site"),
+                log.hears_everything(),
             ):
                 policy = load_policy(policy_path())
                 context = CallContext(call, paths, policy, SESSION, log.logger, stopwatch)
@@ -58,6 +58,14 @@ def handle(message: Any) -> dict[str, Json]:
         reply.identity, reply.nonce, reply.values, reply.payloads, reply.measures, log.lines, reply.error
     )
     return finished.to_json()
+
+
+def _recognisable(message: Any) -> tuple[CallId, str]:
+    """Identity and nonce of a call that is malformed elsewhere, so that its sender gets the reply."""
+    try:
+        return CallId.from_json(message["identity"]), as_key(message["nonce"], "The nonce")
+    except (WireError, LookupError, TypeError):
+        return CallId("", 0, "", 0), ""
 
 
 def _answer(context: CallContext, outbox: Outbox) -> Reply:
@@ -78,7 +86,7 @@ def _answer(context: CallContext, outbox: Outbox) -> Reply:
 
 
 def _check_sources(context: CallContext) -> None:
-    """Refuse the call if the policy refuses any of its sources; every decision is in the audit file.
+    """Refuse the call if the policy refuses any of its sources; every decision by a policy file is audited.
 
     Raises:
         PolicyError: naming each refused source with its hash.
@@ -87,7 +95,7 @@ def _check_sources(context: CallContext) -> None:
     refused = []
     for source in context.sources.values():
         allowed = policy.allows(source)
-        if call.channel == "site.hello" or not allowed:
+        if policy.path is not None and (call.channel == "site.hello" or not allowed):
             record_decision(policy.audit or context.paths.audit, source, call.identity, allowed)
         if not allowed:
             refused.append(source)
@@ -100,6 +108,11 @@ def _check_sources(context: CallContext) -> None:
             else f'{s.kind} "site:{s.name}"'
             for s in refused
         )
+        if policy.path is None:
+            raise PolicyError(
+                f"The site offers nothing by name, since it has no policy file; the configuration asks for {names}.",
+                "The site's owner names it in the policy file; or give a path to a file of yours.",
+            )
         raise PolicyError(
             f"The site's policy {policy.path} refuses {names}. {_offer(policy)}",
             "Send the files to the site's owner (appfl-gc sources export), who runs: appfl-gc site allow HASH",
@@ -117,19 +130,18 @@ def _log_path(call: Call) -> Path | None:
     if not isinstance(train, dict):
         return None
     directory, name = train.get("logging_output_dirname"), train.get("logging_output_filename")
-    return Path(str(directory or "./output")) / (
-        f"{name or 'result'}_{file_name_part(call.identity.client)}_{file_name_part(call.identity.run)}.txt"
-    )
+    parts = (str(name or "result"), call.identity.client, call.identity.run)
+    return Path(str(directory or "./output")) / ("_".join(map(file_name_part, parts)) + ".txt")
 
 
 def _report(error: BaseException, paths: SitePaths) -> ErrorReport:
     trace = clean_text("".join(traceback.format_exception(error)))
     frames = user_frames(error, (paths.sources,))
     if isinstance(error, AppflGcError):
-        return ErrorReport(error.error_class, error.message, error.hint, frames, trace)
+        return ErrorReport(error.error_class, clean_text(error.message, 4000), error.hint, frames, trace)
     if isinstance(error, WireError):
         return ErrorReport(ErrorClass.PROTOCOL, f"The call is malformed. {error}", "", frames, trace)
-    described = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    described = clean_text(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 4000)
     if frames:
         hint = "The frames above are in your files; --debug shows the full trace."
         return ErrorReport(ErrorClass.USER, f"Your code failed at the site. {described}", hint, frames, trace)

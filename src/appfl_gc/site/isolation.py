@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -18,8 +19,9 @@ def contained() -> Iterator[None]:
         try:
             yield
         finally:
-            os.chdir(directory)
             for name in set(os.environ) - set(environment):
                 del os.environ[name]
             os.environ.update(environment)
             sys.path[:], sys.argv[:] = path, arguments
+            Path(directory).mkdir(parents=True, exist_ok=True)  # user code may have removed it
+            os.chdir(directory)

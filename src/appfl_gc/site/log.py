@@ -59,21 +59,21 @@ class SiteLog:
         return (*self._lines.lines, *more)
 
     @contextlib.contextmanager
-    def hears(self, name: str) -> Iterator[None]:
-        """Take in what this program's own module loggers below ``name`` say."""
-        source = logging.getLogger(name)
-        level, propagate = source.level, source.propagate
-        source.setLevel(logging.INFO)
-        source.propagate = False
-        for handler in self.logger.handlers:
-            source.addHandler(handler)
+    def hears_everything(self) -> Iterator[None]:
+        """Take in what any logger says, of this program's modules or of user code, from INFO on.
+
+        The root logger is afterwards as it was: a handler that user code installs in one call would
+        otherwise write a later call's lines into this one's log.
+        """
+        root = logging.getLogger()
+        handlers, level = list(root.handlers), root.level
+        root.handlers[:] = self.logger.handlers
+        root.setLevel(logging.INFO)
         try:
             yield
         finally:
-            source.setLevel(level)
-            source.propagate = propagate
-            for handler in self.logger.handlers:
-                source.removeHandler(handler)
+            root.handlers[:] = handlers
+            root.setLevel(level)
 
     def close(self) -> None:
         """Close the file."""

@@ -8,24 +8,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SITE_HOME = "APPFL_GC_SITE_HOME"
+SITE_STATE = "APPFL_GC_SITE_STATE"
 
 
 @dataclass(frozen=True)
 class SitePaths:
-    """Directories and files under the site's home. Nothing is made before it is needed."""
+    """Directories and files of a site. Nothing is made before it is needed.
+
+    Attributes:
+        home: what the site's owner looks at: audit file, refused sources.
+        state: what workers keep between calls; it may be deleted at the cost of work.
+    """
 
     home: Path
+    state: Path
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> SitePaths:
-        """``$APPFL_GC_SITE_HOME``, or ``~/.appfl_gc/site``."""
-        chosen = environ.get(SITE_HOME)
-        return cls(Path(chosen) if chosen else Path.home() / ".appfl_gc" / "site")
+        """``$APPFL_GC_SITE_HOME`` or ``~/.appfl_gc/site``; the state in ``$APPFL_GC_SITE_STATE`` or there too."""
+        chosen, state = environ.get(SITE_HOME), environ.get(SITE_STATE)
+        home = Path(chosen) if chosen else Path.home() / ".appfl_gc" / "site"
+        return cls(home, Path(state) if state else home)
 
     @property
     def sources(self) -> Path:
         """User source files, by hash."""
-        return self.home / "sources"
+        return self.state / "sources"
 
     @property
     def refused(self) -> Path:
@@ -35,7 +43,7 @@ class SitePaths:
     @property
     def outbox(self) -> Path:
         """Replies that no later call has acknowledged."""
-        return self.home / "outbox"
+        return self.state / "outbox"
 
     @property
     def audit(self) -> Path:

@@ -67,7 +67,7 @@ class SitePolicy:
     named: Mapping[tuple[str, str], str] = field(default_factory=dict)
     audit: Path | None = None
     outbox: OutboxLimits = OutboxLimits()
-    max_cached: int = 32
+    max_cached: int = 128
 
     def allows(self, source: Source) -> bool:
         """Whether ``source`` may run here. What the site itself names always may."""

@@ -11,13 +11,13 @@ from pathlib import Path
 from types import TracebackType
 
 from appfl_gc.protocol.errors import AppflGcError, UserCodeError
+from appfl_gc.protocol.redaction import redact
 
 MODULE_PREFIX = "appfl_gc_source_"
 """Every module made from a user's file has a name that starts so; that is how its frames are known."""
 
 _MAX_FRAMES = 30
 _TEXT_FRAME = re.compile(r'File "([^"\n]+)", line (\d+), in (\S+)')
-_SECRET = re.compile(r"pass(word|wd|phrase)|secret|token|credential|api_?key|access_?key", re.IGNORECASE)
 
 
 def user_frames(error: BaseException, source_dirs: Iterable[Path] = ()) -> tuple[str, ...]:
@@ -141,14 +141,12 @@ def _detail(error: BaseException) -> str:
 
 
 def shown_kwargs(kwargs: Mapping[str, object]) -> str:
-    """Keyword arguments for an error message: values shortened, those with a secret's name hidden."""
+    """Keyword arguments for an error message: values shortened, secrets at any depth hidden."""
     if not kwargs:
         return "no arguments"
     return ", ".join(f"{name}={_shown(name, value)}" for name, value in kwargs.items())
 
 
 def _shown(name: str, value: object) -> str:
-    if _SECRET.search(name):
-        return "***"
-    text = repr(value)
+    text = repr(redact(value, name))
     return text if len(text) <= 60 else f"{text[:57]}..."

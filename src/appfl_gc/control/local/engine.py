@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import threading
 import uuid
@@ -20,6 +21,7 @@ from globus_compute_endpoint.engines import GCFuture, GlobusComputeEngine, Proce
 from appfl_gc.control.local.worker import prepare_worker
 from appfl_gc.control.message import RESULT_SERIALIZERS
 from appfl_gc.protocol.errors import DeliveryError, NotSupportedError
+from appfl_gc.site.paths import SITE_STATE
 
 ENGINES = ("ProcessPoolEngine", "GlobusComputeEngine")
 
@@ -31,13 +33,13 @@ class EngineSettings:
     Attributes:
         kind: one of ``ENGINES``.
         directory: where the engine keeps its files; user code runs in ``tasks_working_dir`` beneath it.
-        site_home: directory of the site's state.
+        site_state: directory of what the site keeps between calls.
         log: file for what workers print past Python's own streams.
     """
 
     kind: str
     directory: Path
-    site_home: Path
+    site_state: Path
     log: Path
 
 
@@ -89,7 +91,7 @@ class LocalEngine:
                 max_workers=1,
                 mp_context=context,
                 initializer=prepare_worker,
-                initargs=(str(settings.log), str(settings.site_home)),
+                initargs=(str(settings.log), str(settings.site_state)),
             )
             self._kill = lambda: _kill_trees([p.pid for p in context.started if p.pid and p.is_alive()])
         elif settings.kind == "GlobusComputeEngine":
@@ -119,18 +121,18 @@ def _globus_compute_engine(settings: EngineSettings) -> Any:
 
     # The engine starts its workers by a command that lies beside this interpreter.
     binaries = str(Path(sys.executable).parent)
-    if binaries not in os.environ.get("PATH", "").split(os.pathsep):
-        os.environ["PATH"] = os.pathsep.join([binaries, os.environ.get("PATH", "")])
+    path = os.environ.get("PATH", os.defpath)
+    if binaries not in path.split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([binaries, path])
     return GlobusComputeEngine(
         max_workers_per_node=1,
         address="127.0.0.1",
         heartbeat_period=2,
         heartbeat_threshold=10,
-        encrypted=False,
         provider=LocalProvider(
             init_blocks=1,
             max_blocks=1,
-            worker_init=f"export APPFL_GC_SITE_HOME={str(settings.site_home)!r}",
+            worker_init=f"export {SITE_STATE}={shlex.quote(str(settings.site_state))}",
         ),
         working_dir=str(settings.directory / "tasks_working_dir"),
     )

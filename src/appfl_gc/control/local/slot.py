@@ -9,7 +9,7 @@ import uuid
 from concurrent.futures import Future
 
 from appfl_gc.control.local.engine import EngineSettings, LocalEngine
-from appfl_gc.control.message import pack_task, read_reply, unpack_result
+from appfl_gc.control.message import ReplyError, pack_task, read_reply, unpack_result
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, DeliveryError, WorkerLostError
 from appfl_gc.protocol.reply import Reply
@@ -81,6 +81,8 @@ class Slot:
         task_id = uuid.uuid4()
         try:
             data = unpack_result(self._engine.run(task_id, pack_task(task_id, call)))
+        except ReplyError:
+            raise
         except DeliveryError as error:
             self._engine.kill()
             self._engine = None
@@ -88,7 +90,7 @@ class Slot:
                 raise DeliveryError("The run is ending; the call was stopped.") from None
             log = f"What it wrote last is in {self._settings.log}. " if self._settings.log.exists() else ""
             raise WorkerLostError(
-                f"The worker process of client {call.identity.client} ended before it replied. {error.message}",
+                f"The worker process ended before it replied. {error.message}",
                 f"{log}Often memory ran out, or native code crashed.",
             ) from None
         return read_reply(data, call)

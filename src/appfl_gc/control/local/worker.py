@@ -10,18 +10,20 @@ import threading
 from multiprocessing import connection, parent_process
 from pathlib import Path
 
+from appfl_gc.site.paths import SITE_STATE
+
 PR_SET_PDEATHSIG = 1
 
 
-def prepare_worker(log: str, site_home: str) -> None:
+def prepare_worker(log: str, site_state: str) -> None:
     """Initialise a spawned worker.
 
     It ignores Ctrl-C (the runner decides), dies with the runner, writes what user code prints past Python to
-    ``log`` instead of the terminal, and keeps the site's state in ``site_home``.
+    ``log`` instead of the terminal, and keeps the site's state in ``site_state``.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
-    os.environ["APPFL_GC_SITE_HOME"] = site_home
+    os.environ[SITE_STATE] = site_state
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     sys.stdout.flush()

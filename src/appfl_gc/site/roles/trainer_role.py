@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -109,7 +111,7 @@ class _Client:
 
     @cached_property
     def _loader(self) -> SourceLoader:
-        return SourceLoader(self.context.paths.home)
+        return SourceLoader(self.context.paths.state)
 
     def _source(self, kind: str) -> LoadedSource | None:
         source = self.context.sources.get(kind)
@@ -121,12 +123,16 @@ class _Client:
     def _configs(self, name: str) -> dict[str, Any]:
         return as_object(self.context.config.get(name), name)
 
-    def _key(self, kind: str, configs: str) -> str:
+    def _key(self, kind: str, configs: str, *more: object) -> str:
+        """What a built object depends on: the source's text, what is taken from it, its configuration."""
         source = self.context.sources.get(kind)
-        offered = self.context.policy.named.get((kind, source.name)) if source else None
-        identity = [source.sha256, source.name, offered] if source else None
-        seed = self.context.seed(kind, round_=0)
-        return cache_key(kind, identity, self._configs(configs), seed, self.context.call.identity.client)
+        identity: list[str] = []
+        if source is not None:
+            offered = self.context.policy.named.get((kind, source.name), "") if source.text is None else ""
+            path = Path(offered.rpartition(":")[0] or offered)
+            text = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else source.sha256
+            identity = [text, source.name, offered]
+        return cache_key(kind, identity, self._configs(configs), *more)
 
     @cached_property
     def train_configs(self) -> Mapping[str, Any]:
@@ -149,9 +155,8 @@ class _Client:
             seed = self.context.seed("dataset", round_=0)
             return build_datasets(self._configs("data_configs"), self._source("dataset"), seed=seed)
 
-        return self.context.session.get(
-            self._key("dataset", "data_configs"), build, self.context.policy.max_cached
-        )
+        key = self._key("dataset", "data_configs", self.context.seed("dataset", round_=0))
+        return self.context.session.get(key, build, self.context.policy.max_cached)
 
     @cached_property
     def skeleton(self) -> nn.Module:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import pytest
 
-from appfl_gc.config.redaction import REDACTED, redact
+from appfl_gc.protocol.redaction import REDACTED, redact
 
 
 @pytest.mark.parametrize(
@@ -16,6 +18,11 @@ from appfl_gc.config.redaction import REDACTED, redact
         "dbPassword",
         "access_key_id",
         "credentials",
+        "userpassword",
+        "authtoken",
+        "APIKey",
+        "accesskey",
+        "private_key",
     ],
 )
 def test_secrets_are_replaced(name: str) -> None:
@@ -26,7 +33,7 @@ def test_secrets_are_replaced(name: str) -> None:
     ("name", "value"),
     [
         ("max_token", 512), ("s3_creds_file", "./c.csv"), ("tokenizer", "bert"), ("key", "a"), ("use_token", True),
-        ("password", None),
+        ("password", None), ("token_ids", [1, 2]), ("monkey", "a"),
     ],
 )  # fmt: skip
 def test_what_is_no_secret_is_kept(name: str, value: object) -> None:
@@ -36,7 +43,13 @@ def test_what_is_no_secret_is_kept(name: str, value: object) -> None:
 def test_keys_inside_credentials_and_users_in_addresses() -> None:
     assert redact({"creds": {"key": "hush", "region": "eu"}}) == {"creds": {"key": REDACTED, "region": "eu"}}
     assert redact("redis://me:hush@host:1/0") == f"redis://{REDACTED}@host:1/0"
+    assert redact("redis://me:hu@sh@host/0") == f"redis://{REDACTED}@host/0"
+    assert redact({"tokens": ["hush", 1]}) == {"tokens": [REDACTED, 1]}
     assert redact({"credentials": {"any": "hush"}}) == {"credentials": REDACTED}
+
+
+def test_any_mapping_is_searched() -> None:
+    assert redact(MappingProxyType({"a": MappingProxyType({"token": "hush"})})) == {"a": {"token": REDACTED}}
 
 
 def test_numbers_that_json_lacks_are_written_as_in_yaml() -> None:

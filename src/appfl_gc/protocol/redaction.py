@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Any
 
 REDACTED = "(redacted)"
-ALWAYS = frozenset(
-    {"secret", "secrets", "password", "passwd", "passphrase", "credential", "credentials", "apikey"}
-)
-PAIRS = frozenset({("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("auth", "key")})
-USER_IN_URL = re.compile(r"(://)[^/@\s]+@")
+SECRET = re.compile(r"secret|passw(or)?d|passphrase|credential|(api|access|private|auth)key")
+USER_IN_URL = re.compile(r"(://)[^/\s]+@")
 WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 
 
@@ -25,9 +22,9 @@ def is_secret(name: str, value: Any, *, inside_credentials: bool = False) -> boo
     words = [word.lower() for word in WORD.findall(name)]
     if isinstance(value, bool) or value is None or (words and words[-1] in {"file", "path", "name", "dir"}):
         return False
-    if ALWAYS & set(words) or PAIRS & set(pairwise(words)):
+    if SECRET.search("".join(words)):
         return True
-    if isinstance(value, str) and {"token", "tokens"} & set(words):
+    if isinstance(value, str) and any(word.endswith(("token", "tokens")) for word in words):
         return True
     return inside_credentials and "key" in words
 
@@ -40,10 +37,10 @@ def redact(value: Any, name: str = "", *, inside_credentials: bool = False) -> A
     if is_secret(name, value, inside_credentials=inside_credentials):
         return REDACTED
     inside = inside_credentials or "cred" in name.lower()
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: redact(item, str(key), inside_credentials=inside) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [redact(item, "", inside_credentials=inside) for item in value]
+        return [redact(item, name, inside_credentials=inside) for item in value]
     if isinstance(value, str):
         return USER_IN_URL.sub(rf"\1{REDACTED}@", value)
     if isinstance(value, float) and not math.isfinite(value):
