@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from appfl_gc.aggregator.fedavg import FedAvgAggregator
+from appfl_gc.aggregator.fedavg import MOST_EXAMPLES, FedAvgAggregator
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
@@ -26,10 +26,13 @@ def test_sample_size() -> None:
     assert FedAvgAggregator("sample_size").weights(metas(1, 3), [0, 0]) == [0.25, 0.75]
 
 
-@pytest.mark.parametrize("sizes", [(0, 0), (5, -1)])
-def test_sizes_that_weigh_nothing(sizes: tuple[int, int]) -> None:
-    with pytest.raises(UserCodeError, match=f"client1: {sizes[1]}"):
-        FedAvgAggregator("sample_size").weights(metas(*sizes), [0, 0])
+@pytest.mark.parametrize("sizes", [(0, 0), (5, -1), (-5, 5), (5, MOST_EXAMPLES + 1), (10**400, 1)])
+def test_sizes_that_cannot_weigh_count_alike(sizes: tuple[int, int]) -> None:
+    assert FedAvgAggregator("sample_size").weights(metas(*sizes), [0, 0]) == [0.5, 0.5]
+
+
+def test_a_client_without_examples_does_not_count_beside_one_with_many() -> None:
+    assert FedAvgAggregator("sample_size").weights(metas(0, MOST_EXAMPLES), [0, 0]) == [0.0, 1.0]
 
 
 def test_unknown_mode() -> None:

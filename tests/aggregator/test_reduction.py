@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from appfl_gc.aggregator import reduction
 from appfl_gc.aggregator.fedavg import FedAvgAggregator
 from appfl_gc.aggregator.reduction import aggregate, reduce_model
+from appfl_gc.aggregator.user_blocks import UserBlockAggregator
 from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.payload import model_file
 from appfl_gc.payload.arena import Arena
@@ -257,3 +258,55 @@ def test_a_whole_model_class_writes_the_same_file(tmp_path: Path) -> None:
     result = model_file.open(tmp_path / "out")
     assert torch.allclose(result["conv.bias"], (states[0]["conv.bias"] + states[1]["conv.bias"]) / 2)
     assert result["bn.num_batches_tracked"] == 2
+
+
+def test_a_whole_model_class_may_keep_the_updates_and_write_to_them(tmp_path: Path) -> None:
+    class Keeps:
+        def aggregate(self, local_models: dict[str, State]) -> State:
+            self.kept = local_models["c0"]["w"]
+            result = {"w": self.kept.clone()}
+            self.kept += 1
+            return result
+
+    mine = Keeps()
+    model_file.write({"w": torch.zeros(5000)}, tmp_path / "current")
+    with Arena(spec_of({"w": torch.zeros(5000)}), 1) as arena:
+        land(arena, [{"w": torch.full((5000,), 3.0)}], [0])
+        aggregate(
+            UserClassAggregator(mine), tmp_path / "current", arena, [0], metas(1), [0], tmp_path / "out"
+        )
+        assert arena.state(0)["w"].unique().tolist() == [3]
+        arena.free(0)
+        land(arena, [{"w": torch.full((5000,), 7.0)}], [0])
+    assert mine.kept.unique().tolist() == [4]
+    mine.kept += 1
+    assert model_file.open(tmp_path / "out")["w"].unique().tolist() == [3]
+
+
+def test_a_failure_in_a_users_reduce_comes_out_of_the_threads(tmp_path: Path) -> None:
+    class Exits(Broken):
+        def reduce(
+            self,
+            global_block: torch.Tensor,
+            updates: torch.Tensor,
+            weights: Sequence[float],
+            meaning: Meaning,
+        ) -> torch.Tensor:
+            raise SystemExit(3)
+
+    state = {"w": torch.ones(2), "n": torch.tensor(1)}
+    model_file.write(state, tmp_path / "current")
+    with Arena(spec_of(state), 1) as arena:
+        land(arena, [state], [0])
+        with pytest.raises(UserCodeError, match=r"Exits\.reduce failed: sys.exit\(3\)"):
+            aggregate(
+                UserBlockAggregator(Exits(torch.ones(2))),
+                tmp_path / "current",
+                arena,
+                [0],
+                metas(1),
+                [0],
+                tmp_path / "out",
+                threads=2,
+            )
+    assert [path.name for path in tmp_path.iterdir()] == ["current"]

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import textwrap
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from appfl_gc.aggregator.fedavg import FedAvgAggregator
+from appfl_gc.aggregator.user_blocks import UserBlockAggregator
 from appfl_gc.aggregator.user_class import UserClassAggregator, adapt
 from appfl_gc.payload.codec import spec_of
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
+from appfl_gc.protocol.source import Source
+from appfl_gc.protocol.update_spec import Meaning
+from appfl_gc.site.source_loader import SourceLoader
+from appfl_gc.site.user_errors import user_frames
 
 STATE = {"w": torch.ones(2), "n": torch.tensor(1)}
 METAS = [UpdateMeta(UpdateId(name, 1), 0, size, 5, Timing(0, 0, 0)) for name, size in (("a", 1), ("b", 3))]
@@ -75,18 +84,21 @@ def test_a_plain_class_gets_its_arguments_by_name() -> None:
             return {name: tensor * int(self.factor) for name, tensor in local_models["a"].items()}
 
     assert run(adapt(Plain, {"factor": 3}))["w"].tolist() == [3, 3]
-    with pytest.raises(UserCodeError, match=r"Plain cannot be constructed.*speed"):
+    with pytest.raises(UserCodeError, match=r"Plain can't be constructed.*speed"):
         adapt(Plain, {"speed": 3})
 
 
-def test_a_native_class_is_used_as_it_is() -> None:
+def test_a_native_class_gets_the_arguments_that_it_takes() -> None:
     class Native(FedAvgAggregator):
         pass
 
     injected = {"num_clients": 2, "gradient_based": False}
     aggregator = adapt(Native, {"client_weights_mode": "sample_size", **injected})
-    assert isinstance(aggregator, Native)
-    assert aggregator.client_weights_mode == "sample_size"
+    assert isinstance(aggregator, UserBlockAggregator)
+    assert aggregator.instance.client_weights_mode == "sample_size"
+    assert aggregator.weights(METAS, [0, 2]) == [0.25, 0.75]
+    rows = torch.tensor([[1.0], [3.0]])
+    assert aggregator.reduce(torch.zeros(1), rows, [0.25, 0.75], Meaning.VALUE).tolist() == [2.5]
 
 
 def test_a_class_with_neither_interface() -> None:
@@ -116,10 +128,163 @@ def test_what_comes_back_is_checked(result: Any, message: str) -> None:
         run(adapt(Wrong, {}))
 
 
-def test_an_exception_in_the_class_names_it() -> None:
-    class Raises:
-        def aggregate(self, local_models: dict[str, dict[str, torch.Tensor]]) -> Any:
-            return local_models["nobody"]
+def from_file(directory: Path, text: str) -> Any:
+    """The class at the end of a user's file."""
+    source = Source("aggregator", "", "mine.py", textwrap.dedent(text))
+    return SourceLoader(directory).load(source).target
 
-    with pytest.raises(UserCodeError, match=r"Raises\.aggregate failed: KeyError: 'nobody'"):
-        run(adapt(Raises, {}))
+
+def test_a_mapping_that_raises_when_it_is_read(tmp_path: Path) -> None:
+    text = """
+        from collections import UserDict
+
+        class Lazy(UserDict):
+            def __getitem__(self, name):
+                raise RuntimeError("gone")
+
+        class Mine:
+            def aggregate(self, local_models):
+                return Lazy(local_models["a"])
+    """
+    with pytest.raises(UserCodeError, match=r"Mine\.aggregate returned .* mine\.py line 6: gone"):
+        run(adapt(from_file(tmp_path, text), {}))
+
+
+ERRORS = [
+    ("1 / 0", "ZeroDivisionError in mine.py line 3"),
+    ("sys.exit(0)", "sys.exit(0) was called in mine.py line 3"),
+    ("raise BaseException('enough')", "BaseException in mine.py line 3: enough"),
+]
+
+
+@pytest.mark.parametrize(("statement", "told"), ERRORS)
+@pytest.mark.parametrize("method", ["__init__", "set_client_sample_size", "aggregate", "get_parameters"])
+def test_whatever_a_whole_model_class_raises_is_told_in_its_own_terms(
+    tmp_path: Path, method: str, statement: str, told: str
+) -> None:
+    cls = from_file(
+        tmp_path,
+        f"""import sys
+def fail(*args):
+    {statement}
+class Mine:
+    def set_client_sample_size(self, client_id, sample_size):
+        pass
+    def aggregate(self, local_models):
+        return None
+    def get_parameters(self):
+        return None
+    {method} = fail
+""",
+    )
+    with pytest.raises(UserCodeError) as caught:
+        run(adapt(cls, {}))
+    assert "Mine" in caught.value.message
+    assert told in caught.value.message
+    assert user_frames(caught.value) == ("mine.py:3 in fail",)
+
+
+@pytest.mark.parametrize(("statement", "told"), ERRORS)
+@pytest.mark.parametrize("method", ["__init__", "weights", "reduce"])
+def test_whatever_a_class_by_blocks_raises_is_told_in_its_own_terms(
+    tmp_path: Path, method: str, statement: str, told: str
+) -> None:
+    cls = from_file(
+        tmp_path,
+        f"""import sys
+def fail(*args):
+    {statement}
+class Mine:
+    def weights(self, metas, staleness):
+        return [1] * len(metas)
+    def reduce(self, global_block, updates, weights, meaning):
+        return global_block
+    {method} = fail
+""",
+    )
+    with pytest.raises(UserCodeError) as caught:
+        aggregator = adapt(cls, {})
+        assert isinstance(aggregator, UserBlockAggregator)
+        aggregator.weights(METAS, [0, 0])
+        aggregator.reduce(torch.zeros(1), torch.zeros(2, 1), [1, 1], Meaning.VALUE)
+    assert "Mine" in caught.value.message
+    assert told in caught.value.message
+    assert user_frames(caught.value) == ("mine.py:3 in fail",)
+
+
+class Answers:
+    """An aggregator by blocks that answers as the test chooses."""
+
+    def __init__(self, weights: Any = (1, 1), block: Any = None) -> None:
+        self.answers = weights, block
+
+    def weights(self, metas: Any, staleness: Any) -> Any:
+        return self.answers[0]
+
+    def reduce(self, global_block: Any, updates: Any, weights: Any, meaning: Any) -> Any:
+        return self.answers[1]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        (1, 3.0),
+        torch.tensor([1.0, 3.0]),
+        [torch.tensor(1), torch.tensor([3.0])],
+        np.array([1, 3]),
+        [np.float32(1), np.int64(3)],
+        [Fraction(1), Fraction(3)],
+    ],
+)
+def test_numbers_of_any_kind_are_weights(weights: Any) -> None:
+    numbers = UserBlockAggregator(Answers(weights)).weights(METAS, [0, 0])
+    assert numbers == [1.0, 3.0]
+    assert all(type(number) is float for number in numbers)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        None,
+        1.0,
+        [1.0],
+        [1.0, 2.0, 3.0],
+        [1.0, float("nan")],
+        [1.0, float("inf")],
+        [1, 10**400],
+        [1.0, "2"],
+        "12",
+        [1.0, None],
+        [1.0, 2j],
+        {"a": 1.0, "b": 2.0},
+        torch.tensor([[1.0], [2.0]]),
+        torch.tensor(1.0),
+        [torch.ones(2), torch.ones(2)],
+    ],
+)
+def test_weights_that_are_not_a_number_for_each_update(weights: Any) -> None:
+    with pytest.raises(
+        UserCodeError, match=r"Answers\.weights returned .*expected 2 finite numbers"
+    ) as caught:
+        UserBlockAggregator(Answers(weights)).weights(METAS, [0, 0])
+    assert "order of metas" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("block", "found"),
+    [
+        (None, "NoneType, not a tensor"),
+        ([0.0, 0.0], "list, not a tensor"),
+        (torch.zeros(3), r"torch.float32 of shape \[3\]"),
+        (torch.zeros(1, 2), r"torch.float32 of shape \[1, 2\]"),
+        (torch.zeros(2).double(), r"torch.float64 of shape \[2\]"),
+        (torch.zeros(2).to_sparse(), "torch.sparse_coo torch.float32"),
+        (torch.zeros(2, device="meta"), r"torch.float32 of shape \[2\] on the device meta"),
+    ],
+)
+def test_blocks_that_are_not_the_models(block: Any, found: str) -> None:
+    message = rf"Answers\.reduce returned {found}.*; expected torch.float32 of shape \[2\]\."
+    with pytest.raises(UserCodeError, match=message):
+        UserBlockAggregator(Answers(block=block)).reduce(
+            torch.zeros(2), torch.zeros(2, 2), [1, 1], Meaning.VALUE
+        )

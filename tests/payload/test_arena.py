@@ -32,6 +32,7 @@ def state(seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 SPEC = spec_of(state())
+pread = os.pread
 
 
 @pytest.fixture(params=["inline", "file"])
@@ -239,6 +240,29 @@ class TestGate:
         for wrong in (ref, replace(ref, size=ref.size - 1), replace(ref, size=1 << 50)):
             with pytest.raises((TransferError, UpdateRefusedError)):
                 arena.land(0, wrong, store)
+
+    @pytest.mark.parametrize("same_header", [True, False])
+    def test_only_the_header_of_a_wrong_sized_file_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_header: bool
+    ) -> None:
+        store, small, size = FileStore(tmp_path), {"w": torch.ones(10)}, 20 << 30
+        ref = store.put(Encoding(small if same_header else {"w": torch.ones(11)}))
+        os.truncate(tmp_path / ref.locator, size)
+        looked: list[int] = []
+        monkeypatch.setattr(FileStore, "open", lambda *args: pytest.fail("opened"))
+        monkeypatch.setattr(os, "pread", lambda fd, n, at: looked.append(n) or pread(fd, n, at))
+        expected = rf"{size:,} bytes; expected" if same_header else r"'w' is .*\[11\]; expected .*\[10\]"
+        with Arena(spec_of(small), 1) as arena, pytest.raises(UpdateRefusedError, match=expected):
+            arena.land(0, replace(ref, size=size), store)
+        assert 0 < sum(looked) <= 1 << 20
+
+    def test_a_header_that_never_ends(self, arena: Arena, tmp_path: Path) -> None:
+        store = FileStore(tmp_path)
+        ref = store.put(Encoding(state()))
+        (tmp_path / ref.locator).write_bytes((90_000_000).to_bytes(8, "little") + b'{"')
+        os.truncate(tmp_path / ref.locator, 100_000_000)
+        with pytest.raises(UpdateRefusedError, match="100,000,000 bytes; expected"):
+            arena.land(0, replace(ref, size=100_000_000), store)
 
     def test_an_empty_payload(self, arena: Arena, store: Store) -> None:
         with pytest.raises((TransferError, UpdateRefusedError)):

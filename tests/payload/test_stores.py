@@ -68,6 +68,15 @@ def test_inline_has_a_limit_in_raw_bytes() -> None:
         InlineStore(size - 1).put(Encoding(STATE))
 
 
+def test_inline_payloads_beyond_the_limit_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = InlineStore().put(Encoding(STATE))
+    with InlineStore(ref.size).open(ref) as buffer:
+        assert len(buffer) == ref.size
+    monkeypatch.setattr(base64, "b64decode", lambda *args, **kwargs: pytest.fail("decoded"))
+    with pytest.raises(TransferError, match=rf"{ref.size:,} bytes.*may have {ref.size - 1:,}"):
+        InlineStore(ref.size - 1).open(ref).__enter__()
+
+
 def test_inline_text_that_is_not_base64() -> None:
     ref = InlineStore().put(Encoding(STATE))
     with pytest.raises(TransferError), InlineStore().open(replace(ref, locator="ü" * len(ref.locator))):

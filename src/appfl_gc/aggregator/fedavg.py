@@ -14,6 +14,8 @@ from appfl_gc.protocol.schedule import UpdateMeta
 from appfl_gc.protocol.update_spec import Meaning
 
 MODES = ("equal", "sample_size")
+MOST_EXAMPLES = 1 << 53
+"""No client has more; what says so is no number of examples."""
 
 
 class FedAvgAggregator:
@@ -24,7 +26,8 @@ class FedAvgAggregator:
 
     Args:
         client_weights_mode: ``sample_size`` for n_k training examples of client k and n of all that answered, as
-            in the paper; ``equal`` for n_k = 1.
+            in the paper; ``equal`` for n_k = 1. Also n_k = 1 for all where the numbers of examples cannot weigh:
+            all are 0, or one is negative or above ``MOST_EXAMPLES``.
 
     Raises:
         UserCodeError: if the mode is another.
@@ -39,21 +42,11 @@ class FedAvgAggregator:
         self._sums = WeightedSums()
 
     def weights(self, metas: Sequence[UpdateMeta], staleness: Sequence[int]) -> list[float]:
-        """Weights of sum 1 (see ``Aggregator.weights``); staleness does not matter.
-
-        Raises:
-            UserCodeError: in mode ``sample_size``, if no client has an example.
-        """
-        if self.client_weights_mode == "equal":
+        """Weights of sum 1 (see ``Aggregator.weights``); staleness does not matter."""
+        sizes = [meta.sample_size for meta in metas]
+        if self.client_weights_mode == "equal" or not any(sizes) or not _plausible(sizes):
             return [1.0 / len(metas)] * len(metas)
-        total = sum(meta.sample_size for meta in metas)
-        if total <= 0 or any(meta.sample_size < 0 for meta in metas):
-            sizes = ", ".join(f"{meta.update.client}: {meta.sample_size}" for meta in metas)
-            raise UserCodeError(
-                f"Updates cannot be weighted by sample size: the clients' numbers of examples are {sizes}.",
-                "Check the training data at the clients, or set client_weights_mode: equal.",
-            )
-        return [meta.sample_size / total for meta in metas]
+        return [size / sum(sizes) for size in sizes]
 
     def reduce(
         self, global_block: torch.Tensor, updates: torch.Tensor, weights: Sequence[float], meaning: Meaning
@@ -64,3 +57,7 @@ class FedAvgAggregator:
         if meaning is Meaning.DELTA:
             return self._sums.subtracted(global_block, updates, weights)
         return self._sums.mean(updates, weights)
+
+
+def _plausible(sizes: Sequence[int]) -> bool:
+    return all(0 <= size <= MOST_EXAMPLES for size in sizes)

@@ -41,6 +41,9 @@ def aggregate(
 ) -> None:
     """Write the next global model, by blocks or by a user's class that wants whole models.
 
+    Such a class gets copies of the updates, since it may keep what it gets, and the arena's slots are used again.
+    They take memory for all updates at once; a class that wants whole models has them in memory anyway.
+
     Args:
         aggregator: what folds the updates.
         current: the model file of the current version.
@@ -53,9 +56,12 @@ def aggregate(
         OSError: if ``out`` cannot be written.
     """
     if isinstance(aggregator, UserClassAggregator):
-        state = {meta.update.client: arena.state(slot) for meta, slot in zip(metas, slots, strict=True)}
+        models = {
+            meta.update.client: {name: tensor.clone() for name, tensor in arena.state(slot).items()}
+            for meta, slot in zip(metas, slots, strict=True)
+        }
         spec = model_file.read_spec(current)
-        model_file.write(aggregator.aggregate(spec, state, metas, staleness), out, spec, durable=durable)
+        model_file.write(aggregator.aggregate(spec, models, metas, staleness), out, spec, durable=durable)
         return
     reduce_model(
         aggregator, current, arena, slots, aggregator.weights(metas, staleness), out, threads, durable

@@ -1,4 +1,4 @@
-"""A user's aggregator class that folds whole models at once, as published configurations name it by file."""
+"""A user's aggregator class, as ``server_configs.aggregator_path`` names it; published ones fold whole models."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any
 
 import torch
 
-from appfl_gc.aggregator.base import Aggregator
+from appfl_gc.aggregator.user_blocks import UserBlockAggregator
 from appfl_gc.payload.codec import difference, spec_of
 from appfl_gc.payload.gate import all_sound, describe, first_unsound
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.schedule import UpdateMeta
 from appfl_gc.protocol.update_spec import UpdateSpec
+from appfl_gc.site.user_errors import user_errors
 
 
 class UserClassAggregator:
     """Feeds ``aggregate(local_models, **kwargs) -> state_dict`` and checks what comes back.
 
-    The local models are views of the arena: the class may write to them, the updates stay as they are, but what
-    it writes to takes memory. ``set_client_sample_size(client_id, n)`` is called before each aggregation where
-    the class has it. Keyword arguments are passed as far as ``aggregate`` takes them: ``staleness``,
-    ``local_steps`` and ``sample_sizes``, each by client.
+    The local models are the class's own: it may keep them and write to them. So all of them are in memory at
+    once; a class with ``weights`` and ``reduce`` needs a few blocks only. ``set_client_sample_size(client_id, n)``
+    is called before each aggregation where the class has it. Keyword arguments are passed as far as ``aggregate``
+    takes them: ``staleness``, ``local_steps`` and ``sample_sizes``, each by client.
 
     Args:
         instance: an object of the user's class.
@@ -43,7 +44,7 @@ class UserClassAggregator:
 
         Args:
             spec: the global model's.
-            local_models: tensors by name, by client, in client order.
+            local_models: tensors by name, by client, in client order; no views of anything that changes or goes.
             metas: of the same clients.
             staleness: of the same clients, in versions.
 
@@ -56,22 +57,21 @@ class UserClassAggregator:
             "local_steps": {meta.update.client: meta.steps for meta in metas},
             "sample_sizes": {meta.update.client: meta.sample_size for meta in metas},
         }
-        try:
-            if callable(getattr(self.instance, "set_client_sample_size", None)):
+        if callable(getattr(self.instance, "set_client_sample_size", None)):
+            with user_errors(f"{self.name}.set_client_sample_size failed"):
                 for meta in metas:
                     self.instance.set_client_sample_size(meta.update.client, meta.sample_size)
+        models = {client: dict(state) for client, state in local_models.items()}
+        with user_errors(f"{self.name}.aggregate failed"), torch.no_grad():
             taken = _keywords(self.instance.aggregate)
-            models = {client: dict(state) for client, state in local_models.items()}
-            with torch.no_grad():
-                result = self.instance.aggregate(
-                    models,
-                    **{key: value for key, value in by_client.items() if taken is None or key in taken},
-                )
-                if result is None and callable(getattr(self.instance, "get_parameters", None)):
-                    result = self.instance.get_parameters()
-        except Exception as error:
-            raise UserCodeError(f"{self.name}.aggregate failed: {type(error).__name__}: {error}") from error
-        return self._checked(result, spec)
+            result = self.instance.aggregate(
+                models, **{key: value for key, value in by_client.items() if taken is None or key in taken}
+            )
+        if result is None and callable(getattr(self.instance, "get_parameters", None)):
+            with user_errors(f"{self.name}.get_parameters failed"), torch.no_grad():
+                result = self.instance.get_parameters()
+        with user_errors(f"{self.name}.aggregate returned a state that can't be read"):
+            return self._checked(result, spec)
 
     def _checked(self, result: Any, spec: UpdateSpec) -> dict[str, torch.Tensor]:
         where = f"{self.name}.aggregate"
@@ -80,6 +80,7 @@ class UserClassAggregator:
                 f"{where} returned {type(result).__name__}, not the new model's state.",
                 "Return a dict of tensors by name with the entries of model.state_dict().",
             )
+        result = dict(result)
         tensors = {tensor.name: tensor for tensor in spec_of(result).tensors}
         ordered = [tensors.pop(tensor.name) for tensor in spec.tensors if tensor.name in tensors]
         problem = difference(spec, UpdateSpec((*ordered, *tensors.values())))
@@ -96,7 +97,7 @@ class UserClassAggregator:
 
 def adapt(
     cls: type, kwargs: Mapping[str, Any], model: Any = None, logger: Any = None
-) -> Aggregator | UserClassAggregator:
+) -> UserBlockAggregator | UserClassAggregator:
     """An aggregator from a user's class.
 
     A class with ``weights`` and ``reduce`` is taken as an ``Aggregator`` and called with ``**kwargs``. Any other
@@ -113,17 +114,18 @@ def adapt(
         UserCodeError: if the class has neither interface, or its constructor fails.
     """
     if callable(getattr(cls, "weights", None)) and callable(getattr(cls, "reduce", None)):
-        accepted = _keywords(cls)
-        native: Aggregator = _construct(
-            cls, {key: value for key, value in kwargs.items() if accepted is None or key in accepted}
+        accepted = _parameters(cls)
+        return UserBlockAggregator(
+            _construct(
+                cls, {key: value for key, value in kwargs.items() if accepted is None or key in accepted}
+            )
         )
-        return native
     if not callable(getattr(cls, "aggregate", None)):
         raise UserCodeError(
             f"Aggregator class {cls.__name__} has neither aggregate nor the pair weights and reduce.",
             "Give it aggregate(self, local_models, **kwargs), which returns the new model's state.",
         )
-    taken = _keywords(cls)
+    taken = _parameters(cls)
     offered = {"model": model, "aggregator_configs": _configs(kwargs), "logger": logger}
     if taken is not None and "aggregator_configs" in taken:
         return UserClassAggregator(_construct(cls, {k: v for k, v in offered.items() if k in taken}))
@@ -131,14 +133,17 @@ def adapt(
     return UserClassAggregator(_construct(cls, {**kwargs, **extra}))
 
 
+def _parameters(cls: type) -> set[str] | None:
+    with user_errors(f"Aggregator class {cls.__name__} can't be constructed"):
+        return _keywords(cls)
+
+
 def _construct(cls: type, kwargs: Mapping[str, Any]) -> Any:
-    try:
+    with user_errors(
+        f"Aggregator class {cls.__name__} can't be constructed",
+        "Its constructor gets aggregator_kwargs of the configuration.",
+    ):
         return cls(**kwargs)
-    except Exception as error:
-        raise UserCodeError(
-            f"Aggregator class {cls.__name__} cannot be constructed: {type(error).__name__}: {error}",
-            "Its constructor gets aggregator_kwargs of the configuration.",
-        ) from error
 
 
 def _configs(kwargs: Mapping[str, Any]) -> Any:

@@ -11,11 +11,12 @@ import threading
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
 
-from appfl_gc.payload import gate
+from appfl_gc.payload import codec, gate
 from appfl_gc.payload.codec import CODEC, Layout, Segment, torch_dtype
 from appfl_gc.payload.files import PIECE, write_all
 from appfl_gc.payload.store import Store
@@ -23,7 +24,10 @@ from appfl_gc.payload.workers import alone
 from appfl_gc.protocol.errors import AppflGcError, TransferError, UpdateRefusedError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.update_spec import ITEM_SIZE, UpdateSpec
+from appfl_gc.protocol.wire import WireError
 
+_LONGEST_LOOK = 1 << 20
+"""Bytes that are read of a payload of the wrong size to say what it is: the header of some thousand tensors."""
 _MAP_FIXED = 0x10
 _MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 
@@ -188,10 +192,29 @@ class Arena:
         finally:
             os.close(fd)
 
-    def _refuse_size(self, ref: Ref, store: Store) -> None:
+    def _refuse_size(self, ref: Ref, store: Store) -> NoReturn:
+        """Refuse an update of another size, by the difference that its header tells, if it is soon read."""
+        try:
+            found = codec._parse_header(_beginning(ref, store))
+        except (WireError, OSError):
+            problem = None
+        else:
+            problem = codec.difference(self.spec, found)
+        raise UpdateRefusedError(
+            problem or f"The update has {ref.size:,} bytes; expected {self.layout.size:,}."
+        )
+
+
+def _beginning(ref: Ref, store: Store) -> memoryview:
+    """The first bytes of a payload, as they are: nothing is verified but that the payload has its size."""
+    fd = store.descriptor(ref)
+    if fd is None:
         with store.open(ref) as payload:
-            gate.check(payload, self.layout, ref.checksum)
-        raise UpdateRefusedError(f"The update has {ref.size:,} bytes; expected {self.layout.size:,}.")
+            return payload[:_LONGEST_LOOK]
+    try:
+        return memoryview(os.pread(fd, _LONGEST_LOOK, 0))
+    finally:
+        os.close(fd)
 
 
 def _reserve(size: int) -> ctypes.Array[ctypes.c_ubyte]:

@@ -38,7 +38,11 @@ class InlineStore:
 
     @contextlib.contextmanager
     def open(self, ref: Ref) -> Iterator[memoryview]:
-        """See ``Store.open``."""
+        """See ``Store.open``; also refused is what is larger than ``limit``, before it takes memory."""
+        if ref.size > self.limit:
+            raise TransferError(
+                f"An inline payload of {ref.size:,} bytes arrived; those inside a message may have {self.limit:,}."
+            )
         if len(ref.locator) != 4 * ((ref.size + 2) // 3):
             raise TransferError(f"An inline payload of {ref.size:,} bytes has text of another length.")
         try:

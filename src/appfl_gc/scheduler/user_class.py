@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from appfl_gc.protocol.errors import AppflGcError, NotSupportedError, UserCodeError
+from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
 from appfl_gc.protocol.schedule import Action, Event
 from appfl_gc.scheduler.base import Scheduler
+from appfl_gc.site.user_errors import user_errors
 
 _ACTIONS = get_args(Action)
 
@@ -22,20 +23,15 @@ class UserScheduler:
 
     def step(self, now: float, event: Event) -> list[Action]:
         """See ``Scheduler.step``; raises ``UserCodeError`` if the class fails or answers with something else."""
-        try:
+        what = type(event).__name__
+        with user_errors(f"{self._name}.step failed on {what}"):
             actions = self._scheduler.step(now, event)
-        except AppflGcError:
-            raise
-        except Exception as error:
-            raise UserCodeError(
-                f"{self._name}.step failed on {type(event).__name__}: {type(error).__name__}: {error}"
-            ) from error
-        if not isinstance(actions, list) or not all(isinstance(action, _ACTIONS) for action in actions):
-            raise UserCodeError(
-                f"{self._name}.step answered {type(event).__name__} with {actions!r:.200}; expected a list of actions.",
-                f"Actions are {', '.join(kind.__name__ for kind in _ACTIONS)}, of appfl_gc.protocol.schedule.",
-            )
-        return actions
+            if not isinstance(actions, list) or not all(isinstance(action, _ACTIONS) for action in actions):
+                raise UserCodeError(
+                    f"{self._name}.step answered {what} with {actions!r:.200}; expected a list of actions.",
+                    f"Actions are {', '.join(kind.__name__ for kind in _ACTIONS)}, of appfl_gc.protocol.schedule.",
+                )
+            return actions
 
 
 def adapt(cls: type[Any], num_global_epochs: int, kwargs: Mapping[str, Any]) -> Scheduler:
@@ -53,14 +49,14 @@ def adapt(cls: type[Any], num_global_epochs: int, kwargs: Mapping[str, Any]) -> 
             )
         raise UserCodeError(f"The scheduler class {cls.__name__} has no step(now, event).")
     offered = {"num_global_epochs": num_global_epochs, **kwargs}
-    parameters = inspect.signature(cls).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        offered = {name: value for name, value in offered.items() if name in parameters}
-    try:
+    with user_errors(
+        f"The scheduler class {cls.__name__} can't be constructed",
+        "Its constructor gets num_global_epochs and scheduler_kwargs of the configuration.",
+    ):
+        parameters = inspect.signature(cls).parameters.values()
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+            taken = {parameter.name for parameter in parameters if parameter.kind in kinds}
+            offered = {name: value for name, value in offered.items() if name in taken}
         scheduler: Scheduler = cls(**offered)
-    except Exception as error:
-        raise UserCodeError(
-            f"The scheduler class {cls.__name__} can't be constructed: {type(error).__name__}: {error}",
-            "Its constructor gets num_global_epochs and scheduler_kwargs of the configuration.",
-        ) from error
     return UserScheduler(scheduler)
