@@ -32,7 +32,7 @@ def refuse_tokens(arguments: list[str]) -> None:
             sys.exit(2)
 
 
-if __name__ == "__main__":  # local workers are new processes, which import this file again
+if __name__ == "__main__":
     from appfl_gc.cli.run import main
 
     refuse_tokens(sys.argv[1:])
