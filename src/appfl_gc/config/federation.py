@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from appfl_gc.config.diagnostic import Diagnostic
-from appfl_gc.config.redaction import redact
+from appfl_gc.protocol.redaction import redact
 from appfl_gc.config.schema.block import thaw
 from appfl_gc.config.schema.client import Client
 from appfl_gc.config.schema.comm_configs import CommConfigs

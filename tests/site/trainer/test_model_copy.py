@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from appfl_gc.site.trainer.model_copy import fresh_copy
 from appfl_gc.site.trainer.run import run_trainer
+from appfl_gc.site.trainer.vanilla import VanillaTrainer
 
 
 class Moody(nn.Module):
@@ -60,6 +62,42 @@ def test_a_task_gives_the_same_bits_with_a_kept_model_or_a_new_one(make_task: An
     bits(leaking)
     again = bits(leaking)
     assert not all(torch.equal(again[name], expected[name]) for name in expected)
+
+
+class KeepsItsNorm(VanillaTrainer):
+    """Takes every tensor of the received model but those of the normalisation, as FedBN does."""
+
+    def load_parameters(self, params: Mapping[str, torch.Tensor]) -> None:
+        taken = {name: tensor for name, tensor in params.items() if not name.startswith("norm.")}
+        self.model.load_state_dict(taken, strict=False)
+
+
+def test_layers_that_a_trainer_does_not_load_keep_nothing_of_an_earlier_task(make_task: Any) -> None:
+    received = make_task().received
+
+    def bits(model: nn.Module | None) -> dict[str, torch.Tensor]:
+        state = run_trainer(make_task(model=model, received=received, trainer=KeepsItsNorm)).state
+        return {name: tensor.clone() for name, tensor in state.items()}
+
+    expected = bits(None)
+    skeleton = make_task().model
+    for _ in range(2):
+        got = bits(copied(skeleton))
+        assert all(torch.equal(got[name], expected[name]) for name in expected)
+
+
+def test_a_trainer_that_loads_everything_gets_the_model_as_it_was_built(make_task: Any) -> None:
+    first: list[float] = []
+
+    class Looks(VanillaTrainer):
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            first.append(float(self.model.norm.bias.detach()[0]))
+
+    task = make_task(trainer=Looks)
+    task.received["norm.bias"].fill_(3.0)
+    run_trainer(task)
+    assert first == [0.0]
 
 
 def test_parameters_and_kept_buffers_share_storage_and_nothing_else_does() -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
 from appfl_gc.site.trainer.run import TrainOutcome, TrainTask, run_trainer
+from appfl_gc.site.trainer.settings import VanillaSettings
 
 
 def same(a: TrainOutcome, b: TrainOutcome) -> bool:
@@ -413,6 +414,28 @@ class TestBatches:
         run_trainer(task)
         assert torch.cat(Recorder.seen)[:10].int().tolist() == list(range(10))
 
+    @pytest.mark.parametrize("samples", [0, 6])
+    @pytest.mark.parametrize("mode", [{"num_local_steps": 9}, {"mode": "epoch", "num_local_epochs": 9}])
+    def test_an_iterable_dataset_that_ends_early_is_an_error(
+        self, make_task: Any, samples: int, mode: dict[str, Any]
+    ) -> None:
+        class Once(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+            def __init__(self) -> None:
+                self.rest = iter([(torch.ones(1), torch.ones(1))] * samples)
+
+            def __iter__(self) -> Any:
+                return self.rest
+
+            def __len__(self) -> int:
+                return 10
+
+        configs = {**PLAIN, **mode, "train_batch_size": 4}
+        task = make_task(configs, model=Recorder(), train_dataset=Once(), loss_fn=nn.MSELoss(), metric=None)
+        error = failure(task)
+        assert "A pass over the training dataset gave no batch" in error.message
+        assert "__iter__" in error.hint
+        assert sum(map(len, Recorder.seen)) == samples
+
 
 class TestBadInput:
     @pytest.mark.parametrize(
@@ -422,6 +445,7 @@ class TestBadInput:
             ({"mode": None}, "train_configs.mode is missing"),
             ({"num_local_steps": None}, "train_configs.num_local_steps is missing"),
             ({"num_local_steps": 0}, "train_configs.num_local_steps is 0"),
+            ({"num_local_steps": -1}, "train_configs.num_local_steps is -1"),
             ({"mode": "epoch"}, "train_configs.num_local_epochs is missing"),
             ({"optim": None}, "train_configs.optim is missing"),
             ({"optim": "Adamm"}, "no optimiser 'Adamm'"),
@@ -438,6 +462,18 @@ class TestBadInput:
     )
     def test_each_wrong_key_is_named(self, make_task: Any, configs: dict[str, Any], says: str) -> None:
         assert says in failure(make_task(configs)).message
+
+    @pytest.mark.parametrize("steps", [0, -2])
+    def test_steps_below_one(self, make_task: Any, steps: int) -> None:
+        assert f"asked for {steps} local steps" in failure(make_task(args={"local_steps": steps})).message
+        with pytest.raises(UserCodeError, match=f"A task of {steps} steps"):
+            VanillaSettings(steps=steps, epochs=None, optim="SGD")
+
+    def test_secrets_among_the_arguments_of_the_optimiser_are_not_shown(self, make_task: Any) -> None:
+        args = {"more": {"password": "hush"}, "api_token": "hush", "lr": 0.5}
+        message = failure(make_task({"optim_args": args})).message
+        assert "hush" not in message
+        assert "lr=0.5" in message
 
     def test_the_nearest_optimiser_is_proposed(self, make_task: Any) -> None:
         assert failure(make_task({"optim": "adamw"})).hint == "Did you mean AdamW?"

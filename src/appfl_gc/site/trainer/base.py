@@ -128,6 +128,9 @@ class BaseTrainer:
     def load_parameters(self, params: Parameters) -> None:
         """Put a received model's tensors into ``self.model``. ``params`` must stay as it is during the task.
 
+        For a subclass that overrides this, ``self.model`` holds the received tensors before the constructor runs:
+        a layer that it skips has the received values, never those of an earlier task.
+
         Raises:
             UserCodeError: a tensor is missing, extra or of another shape.
         """

@@ -10,6 +10,7 @@ from torch import nn
 
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.site.nearest_name import nearest_name
+from appfl_gc.site.user_errors import shown_kwargs
 
 
 def make_optimizer(model: nn.Module, name: str, args: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -46,8 +47,7 @@ def make_optimizer(model: nn.Module, name: str, args: Mapping[str, Any]) -> torc
         optimizer: torch.optim.Optimizer = known[name](parameters, **args)
     except (TypeError, ValueError) as error:
         raise UserCodeError(
-            f"optim: torch.optim.{name} can't be made with optim_args "
-            f"{', '.join(f'{key}={value!r}' for key, value in args.items()) or '(none)'}: {error}.",
+            f"optim: torch.optim.{name} can't be made with {shown_kwargs(args)}: {error}.",
             "Correct optim_args in the YAML file.",
         ) from error
     return optimizer

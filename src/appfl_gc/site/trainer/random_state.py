@@ -15,7 +15,8 @@ def isolated(seed: int) -> Iterator[None]:
     """Run the body with Python's, NumPy's and PyTorch's generators seeded; restore everything afterwards.
 
     Restored are the generators' states (CUDA's where CUDA was in use already), the number of threads, the
-    default dtype, whether gradients are recorded, and the switches of cuDNN and of deterministic algorithms.
+    default dtype and device, the precision of float32 products (as ``torch.set_float32_matmul_precision`` sets
+    it), whether gradients are recorded, and the switches of cuDNN and of deterministic algorithms.
 
     Args:
         seed: at least 0 and below 2**63; NumPy takes it modulo 2**32.
@@ -23,6 +24,7 @@ def isolated(seed: int) -> Iterator[None]:
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     threads, dtype, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
+    device, precision = _default_device(), _matmul_precision()
     cudnn = (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic)
     algorithms = (
         torch.are_deterministic_algorithms_enabled(),
@@ -34,6 +36,11 @@ def isolated(seed: int) -> Iterator[None]:
     try:
         yield
     finally:
+        if _default_device() != device:
+            # None instead of the CPU: a default device that is set slows every call of torch.
+            torch.set_default_device(None if device.type == "cpu" else device)
+        if precision is not None and _matmul_precision() != precision:
+            torch.set_float32_matmul_precision(precision)
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(cpu)
@@ -46,6 +53,19 @@ def isolated(seed: int) -> Iterator[None]:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = cudnn
         if torch.are_deterministic_algorithms_enabled() != algorithms[0]:
             torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+
+
+def _default_device() -> torch.device:
+    # torch.get_default_device came with torch 2.3.
+    return torch.empty(0).device
+
+
+def _matmul_precision() -> str | None:
+    """``highest``, ``high`` or ``medium``; None where torch's newer switches, one per backend, were used."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
 
 
 @contextmanager

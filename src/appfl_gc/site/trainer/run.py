@@ -6,7 +6,7 @@ from typing import Any
 
 from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
 from appfl_gc.site.nearest_name import nearest_name
-from appfl_gc.site.trainer.base import silent_logger
+from appfl_gc.site.trainer.base import BaseTrainer, load_state, silent_logger
 from appfl_gc.site.trainer.random_state import deterministic_kernels, isolated
 from appfl_gc.site.trainer.task import TrainOutcome, TrainTask
 from appfl_gc.site.trainer.user_class import make_trainer, read_update, train_with
@@ -47,6 +47,9 @@ def run_trainer(task: TrainTask) -> TrainOutcome:
         deterministic_kernels(),
         user_errors(f"{trainer_class.__name__} failed in round {task.round}"),
     ):
+        if getattr(trainer_class, "load_parameters", None) is not BaseTrainer.load_parameters:
+            # One of its own may skip layers, which must not keep what an earlier task left in the model.
+            load_state(task.model, task.received)
         trainer = make_trainer(trainer_class, task, logger)
         trainer.load_parameters(task.received)
         steps = train_with(trainer, task)

@@ -41,6 +41,10 @@ class VanillaSettings:
     clip_value: float | None = None
     clip_norm: float = 2.0
 
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise UserCodeError(f"A task of {self.steps} steps was asked for; at least 1 is needed.")
+
     @classmethod
     def read(cls, configs: DictConfig, asked: Mapping[str, Any]) -> VanillaSettings:
         """The settings of ``configs``, with what the scheduler ``asked`` for.

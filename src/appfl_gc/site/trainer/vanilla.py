@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -161,19 +162,25 @@ class VanillaTrainer(BaseTrainer):
 def _epochs(loader: DataLoader[Any], settings: VanillaSettings) -> Iterator[Iterator[Any]]:
     """The batches of each epoch; in step mode those of the whole task, over as many passes as they take."""
     if settings.steps is not None:
-        yield _first_steps(loader, settings.steps)
+        passes = (_one_pass(loader) for _ in itertools.count())
+        yield itertools.islice(itertools.chain.from_iterable(passes), settings.steps)
         return
     for _ in range(settings.epochs or 0):
-        yield iter(loader)
+        yield _one_pass(loader)
 
 
-def _first_steps(loader: DataLoader[Any], steps: int) -> Iterator[Any]:
-    while True:
-        for batch in loader:
-            yield batch
-            steps -= 1
-            if steps == 0:
-                return
+def _one_pass(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of one pass; none is an error, since steps would then be waited for without end."""
+    empty = True
+    for batch in loader:
+        empty = False
+        yield batch
+    if empty:
+        raise UserCodeError(
+            "A pass over the training dataset gave no batch.",
+            "Where it is an iterable dataset, let __iter__ start anew at each call and give as many samples as "
+            "__len__ says.",
+        )
 
 
 class _Mean:
