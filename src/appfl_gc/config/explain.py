@@ -8,8 +8,8 @@ from typing import Any
 
 from appfl_gc.config.document import KeyPath, show_key
 from appfl_gc.config.merging import Layered
-from appfl_gc.protocol.redaction import redact
 from appfl_gc.config.schema.block import Block
+from appfl_gc.protocol.redaction import redact
 from appfl_gc.protocol.wire import Json
 
 DEFAULT = "default"

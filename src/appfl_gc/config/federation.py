@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 from appfl_gc.config.diagnostic import Diagnostic
-from appfl_gc.protocol.redaction import redact
 from appfl_gc.config.schema.block import thaw
 from appfl_gc.config.schema.client import Client
 from appfl_gc.config.schema.comm_configs import CommConfigs
@@ -17,6 +16,7 @@ from appfl_gc.config.schema.data_configs import DataConfigs
 from appfl_gc.config.schema.model_configs import ModelConfigs
 from appfl_gc.config.schema.server_configs import ServerConfigs
 from appfl_gc.config.schema.train_configs import TrainConfigs
+from appfl_gc.protocol.redaction import redact
 from appfl_gc.protocol.source import Source
 from appfl_gc.protocol.wire import Json
 

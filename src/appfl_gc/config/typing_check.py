@@ -11,8 +11,8 @@ from pydantic_core import ErrorDetails
 from appfl_gc.config.document import KeyPath
 from appfl_gc.config.findings import Findings, did_you_mean
 from appfl_gc.config.merging import Layered
-from appfl_gc.protocol.redaction import shown
 from appfl_gc.config.schema.block import Block, Status, block_of, freeze, support_of
+from appfl_gc.protocol.redaction import shown
 
 BlockT = TypeVar("BlockT", bound=Block)
 
