@@ -84,7 +84,7 @@ def test_a_plain_class_gets_its_arguments_by_name() -> None:
             return {name: tensor * int(self.factor) for name, tensor in local_models["a"].items()}
 
     assert run(adapt(Plain, {"factor": 3}))["w"].tolist() == [3, 3]
-    with pytest.raises(UserCodeError, match=r"Plain can't be constructed.*speed"):
+    with pytest.raises(UserCodeError, match=r"Plain can't be constructed.*factor"):
         adapt(Plain, {"speed": 3})
 
 

@@ -129,8 +129,10 @@ def adapt(
     offered = {"model": model, "aggregator_configs": _configs(kwargs), "logger": logger}
     if taken is not None and "aggregator_configs" in taken:
         return UserClassAggregator(_construct(cls, {k: v for k, v in offered.items() if k in taken}))
-    extra = {k: v for k, v in (("model", model), ("logger", logger)) if taken is not None and k in taken}
-    return UserClassAggregator(_construct(cls, {**kwargs, **extra}))
+    if taken is None:
+        return UserClassAggregator(_construct(cls, kwargs))
+    everything = {**kwargs, "model": model, "logger": logger}
+    return UserClassAggregator(_construct(cls, {k: v for k, v in everything.items() if k in taken}))
 
 
 def _parameters(cls: type) -> set[str] | None:

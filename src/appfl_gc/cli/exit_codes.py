@@ -7,7 +7,7 @@ import errno
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from appfl_gc.protocol.errors import AppflGcError, ErrorClass, NotSupportedError
+from appfl_gc.protocol.errors import AppflGcError, ErrorClass, NotSupportedError, UsageError
 from appfl_gc.runner.events import Outcome
 
 
@@ -118,7 +118,7 @@ def of_exception(error: BaseException) -> ExitCode:
     """The exit status for an exception that ended the program."""
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    if isinstance(error, NotSupportedError):
+    if isinstance(error, NotSupportedError | UsageError):
         return ExitCode.CONFIGURATION
     if isinstance(error, AppflGcError):
         return of_class(error.error_class)

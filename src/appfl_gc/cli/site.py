@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from appfl_gc.cli.program import Program
-from appfl_gc.protocol.errors import StorageError, UserCodeError
+from appfl_gc.protocol.errors import StorageError, UsageError
 from appfl_gc.site.audit import RefusedSource, refused_sources
 from appfl_gc.site.paths import SitePaths
 from appfl_gc.site.policy import ALLOWED_FILE, SHA256, Sources, listed_hashes, load_policy, policy_path
@@ -65,7 +65,7 @@ def revoke(sha256: str) -> None:
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     kept = [line for line in lines if len(sha256) < MIN_PREFIX or not line.startswith(sha256)]
     if len(kept) == len(lines):
-        raise UserCodeError(
+        raise UsageError(
             f"No hash that begins with {sha256} is in {path}.",
             f"Give at least {MIN_PREFIX} characters. Hashes under `allowed:` in the policy file are edited there.",
         )
@@ -78,7 +78,7 @@ def _one(candidates: list[RefusedSource], prefix: str) -> RefusedSource:
         source for source in candidates if len(prefix) >= MIN_PREFIX and source.sha256.startswith(prefix)
     ]
     if len(found) != 1:
-        raise UserCodeError(
+        raise UsageError(
             f"{len(found)} sources that wait for review begin with {prefix}.",
             f"`appfl-gc site review` lists them; give at least {MIN_PREFIX} characters.",
         )
@@ -89,16 +89,16 @@ def _allowed_file() -> Path:
     """The list beside the policy file in force.
 
     Raises:
-        UserCodeError: if there is no policy, or it does not go by a list.
+        UsageError: if there is no policy, or it does not go by a list.
     """
     policy = load_policy(policy_path())
     if policy.path is None:
-        raise UserCodeError(
+        raise UsageError(
             "This site has no policy file, so any source runs and there is no list.",
             "Write `sources: listed` into ~/.appfl_gc/site.yaml, or /etc/appfl_gc/site.yaml for the whole machine.",
         )
     if policy.sources is not Sources.LISTED:
-        raise UserCodeError(
+        raise UsageError(
             f"The policy {policy.path} says `sources: {policy.sources.value}`, so a list would have no effect.",
             "Write `sources: listed` there first.",
         )

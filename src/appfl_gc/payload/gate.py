@@ -49,7 +49,8 @@ def check(buffer: memoryview, layout: Layout, expected_checksum: str) -> None:
         tensor, element = layout.tensor_at(segment.offset + index * ITEM_SIZE[segment.dtype])
         value = block[index - first].item() if segment.dtype in FLOATING else None
         raise UpdateRefusedError(
-            describe(tensor, element, value), "Often the learning rate is too high, or the data hold such values."
+            describe(tensor, element, value),
+            "Often the learning rate is too high, or the data hold such values.",
         )
 
 

@@ -149,6 +149,10 @@ class VersionError(AppflGcError):
     error_class = ErrorClass.VERSION
 
 
+class UsageError(UserCodeError):
+    """The command line asks for something that can't be had; no code of the user has run."""
+
+
 class NotSupportedError(AppflGcError):
     """A feature that is named in the configuration is not built yet."""
 

@@ -14,7 +14,7 @@ from appfl_gc.protocol.measures import Timing
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
-from appfl_gc.protocol.wire import WireError, as_count, as_object
+from appfl_gc.protocol.wire import Json, WireError, as_count, as_object, clean_text
 from appfl_gc.runner.dispatcher import InFlight
 from appfl_gc.runner.events import ClientChanged, ClientState, ClientTrained
 from appfl_gc.runner.journal import Journal
@@ -91,6 +91,7 @@ class Intake:
         timing = Timing(split.queue, split.compute, split.transfer + time.monotonic() - begun)
         meta = UpdateMeta(update, flight.version, sample_size, reply.measures.steps, timing)
         metrics = numeric_metrics(reply.values.get("metrics"))
+        self._warn_of_missing(identity.client, reply.values.get("metrics"), metrics)
         self._landed[update] = Landed(meta, slot, metrics, reference)
         self._journal.append(
             now,
@@ -129,6 +130,15 @@ class Intake:
             )
         )
         return meta
+
+    def _warn_of_missing(self, client: str, sent: Json, metrics: Mapping[str, float]) -> None:
+        missing = sorted(name for name in sent if name not in metrics) if isinstance(sent, dict) else []
+        if missing:
+            names = clean_text(", ".join(missing), 300)
+            self._recorder.log(
+                f"Client {client}: {names} is not a finite number and is left out. Perhaps training diverged.",
+                logging.WARNING,
+            )
 
     def take(self, updates: Sequence[UpdateId]) -> list[Landed]:
         """The accepted ``updates``, which are no longer kept; give their slots back with ``free``."""

@@ -13,20 +13,24 @@ from appfl_gc.runner.inbox import Inbox, Interrupted
 
 @contextlib.contextmanager
 def interrupts_go_to(inbox: Inbox) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into an item of ``inbox``; a second one raises ``KeyboardInterrupt``.
+    """Turn SIGINT, SIGTERM and SIGHUP into items of ``inbox``; a second SIGINT raises ``KeyboardInterrupt``.
+
+    A second SIGTERM does not: batch systems and ``timeout`` send it to the process and to its group.
 
     Outside the main thread Python allows no signal handlers, and nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     seen = False
 
     def handler(number: int, frame: FrameType | None) -> None:
         nonlocal seen
-        if seen:
+        if seen and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if seen:
+            return
         seen = True
         inbox.put(Interrupted(signal.Signals(number).name))
 

@@ -21,6 +21,11 @@ from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.site.log import FORMAT
 
 
+class _ServerLog(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Let a full disk pass here: it is told once, by what the run itself can't write."""
+
+
 class Recorder:
     """Tells callbacks and log files; a callback that fails is dropped and the run goes on.
 
@@ -38,7 +43,7 @@ class Recorder:
         self._directory = directory
         self._callbacks = list(callbacks)
         self.logger = logging.Logger("appfl_gc.server", logging.INFO)
-        self._handler = logging.FileHandler(directory.server_log, encoding="utf-8")
+        self._handler = _ServerLog(directory.server_log, encoding="utf-8")
         self._handler.setFormatter(FORMAT)
         self.logger.addHandler(self._handler)
         if published_log is not None and published_log != directory.server_log:

@@ -21,7 +21,7 @@ from appfl_gc.control.local.plane import INLINE_LIMIT, LocalPlane
 from appfl_gc.payload import codec, model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.stores import FileStore, InlineStore, Stores
-from appfl_gc.protocol.errors import NotSupportedError, UpdateRefusedError, UserCodeError
+from appfl_gc.protocol.errors import NotSupportedError, UpdateRefusedError, UsageError, UserCodeError
 from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.protocol.source import Source
 from appfl_gc.protocol.update_spec import Meaning, UpdateSpec
@@ -44,8 +44,9 @@ from appfl_gc.scheduler.base import Scheduler
 from appfl_gc.scheduler.registry import make_scheduler
 from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
 from appfl_gc.site.host import available_cores, environment_record
+from appfl_gc.site.policy import load_policy, policy_path
 from appfl_gc.site.source_loader import LoadedSource, SourceLoader
-from appfl_gc.site.trainer.base import load_state
+from appfl_gc.site.trainer.base import delta_names, load_state
 from appfl_gc.version import VERSION
 
 
@@ -66,8 +67,23 @@ class _ServerSources:
     sources: dict[str, Source]
 
     def load(self, kind: str) -> LoadedSource | None:
+        """The user's class or function of ``kind``, or None where the configuration names none.
+
+        Raises:
+            UserCodeError: if it can't be loaded, or is a name that only sites know.
+        """
         source = self.sources.get(kind)
-        return None if source is None else self.loader.load(source)
+        if source is None:
+            return None
+        named = load_policy(policy_path()).named if source.text is None else {}
+        local = {name: path for (of, name), path in named.items() if of == source.kind}
+        if source.text is None and source.name not in local:
+            raise UserCodeError(
+                f'The server needs the {source.kind} "site:{source.name}" too, for the initial weights or for '
+                f"validation, and the site policy of this machine does not name it.",
+                "Name it in ~/.appfl_gc/site.yaml here as well, or give a path to a file.",
+            )
+        return self.loader.load(source, local)
 
 
 def set_up(
@@ -174,7 +190,7 @@ def _refuse_what_is_missing(federation: Federation, options: RunOptions) -> None
             "--local rehearses this configuration on this machine; endpoint_id: local makes it permanent.",
         )
     if options.enable_server_val and federation.server_configs.val_data_configs is None:
-        raise UserCodeError(
+        raise UsageError(
             "--enable_server_val asks for validation at the server, but the configuration has no "
             "server_configs.val_data_configs.",
             "Add dataset_path, dataset_name and batch_size there, as in server_fedavg_withval.yaml.",
@@ -191,7 +207,7 @@ def _initial_file(model: nn.Module, spec: UpdateSpec, directory: RunDirectory, g
         model_file.write(load_file(given), path, spec)
     except (OSError, SafetensorError, UpdateRefusedError) as error:
         reason = error.message if isinstance(error, UpdateRefusedError) else f"{error}."
-        raise UserCodeError(
+        raise UsageError(
             f"The run can't start from the model {given}. {reason}",
             "Name a safetensors file of the same model, such as model.safetensors of an earlier run.",
         ) from None
@@ -202,7 +218,7 @@ def _update_spec(model: nn.Module, spec: UpdateSpec, send_gradient: bool) -> Upd
     """What clients send: with ``send_gradient`` parameters are differences and buffers are values."""
     if not send_gradient:
         return spec
-    return spec.with_meaning([name for name, _ in model.named_parameters()], Meaning.DELTA)
+    return spec.with_meaning(delta_names(model), Meaning.DELTA)
 
 
 def _validation(federation: Federation, sources: _ServerSources, seed: int) -> ServerValidation | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
-from appfl_gc.protocol.schedule import Action, Event
+from appfl_gc.protocol.schedule import Action, Aggregate, Dispatch, Event, Started
 from appfl_gc.scheduler.base import Scheduler
 from appfl_gc.site.user_errors import user_errors
 
@@ -20,6 +20,7 @@ class UserScheduler:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._name = type(scheduler).__name__
+        self._clients: tuple[str, ...] = ()
 
     def step(self, now: float, event: Event) -> list[Action]:
         """See ``Scheduler.step``; raises ``UserCodeError`` if the class fails or answers with something else."""
@@ -31,7 +32,20 @@ class UserScheduler:
                     f"{self._name}.step answered {what} with {actions!r:.200}; expected a list of actions.",
                     f"Actions are {', '.join(kind.__name__ for kind in _ACTIONS)}, of appfl_gc.protocol.schedule.",
                 )
+            for action in actions:
+                self._check(action, event)
             return actions
+
+    def _check(self, action: Action, event: Event) -> None:
+        if isinstance(event, Started):
+            self._clients = event.clients
+        if isinstance(action, Dispatch) and action.client not in self._clients:
+            raise UserCodeError(
+                f"{self._name}.step dispatched to {action.client!r}, which is no client of this run.",
+                f"Clients are {', '.join(self._clients)}.",
+            )
+        if isinstance(action, Aggregate) and not action.updates:
+            raise UserCodeError(f"{self._name}.step asked to aggregate no update.")
 
 
 def adapt(cls: type[Any], num_global_epochs: int, kwargs: Mapping[str, Any]) -> Scheduler:

@@ -13,4 +13,6 @@ class ModelConfigs(Block):
         "Class or function in `model_path`; the last function of the file if left out."
     )
     model_kwargs: KwargsBlock = key("Keyword arguments of the model.", {}, validate_default=True)
-    seed: int = key("Seed of the initial weights, and of all other randomness of the run.", 42)
+    seed: int = key(
+        "Seed of the initial weights, and of all other randomness of the run.", 42, ge=0, le=2**63 - 1
+    )

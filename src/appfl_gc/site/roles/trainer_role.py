@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from appfl_gc.site.building import build_datasets, build_loss, build_metric, bui
 from appfl_gc.site.roles.context import Answer, CallContext
 from appfl_gc.site.session import cache_key
 from appfl_gc.site.source_loader import LoadedSource, SourceLoader
+from appfl_gc.site.trainer import dataset_state
 from appfl_gc.site.trainer.device import choose_devices
 from appfl_gc.site.trainer.model_copy import fresh_copy
 from appfl_gc.site.trainer.random_state import isolated
@@ -29,7 +30,7 @@ from appfl_gc.site.trainer.run import TrainTask, run_trainer
 
 def sample_size(context: CallContext) -> Answer:
     """How many training samples the client has."""
-    return Answer({"sample_size": len(_Client(context).datasets[0])})
+    return Answer({"sample_size": len(_Client(context).data.train)})
 
 
 def describe_training(context: CallContext) -> dict[str, Json]:
@@ -39,13 +40,17 @@ def describe_training(context: CallContext) -> dict[str, Json]:
         UserCodeError: if dataset, model, loss, metric or device can't be had.
     """
     client = _Client(context)
-    train, validation = client.datasets
+    train, validation = client.data.train, client.data.validation
     spec = codec.spec_of(client.skeleton.state_dict())
     expected = context.call.args.get("spec")
     if expected is not None and spec != UpdateSpec.from_json(expected):
         raise UserCodeError(
             "The model that this site builds differs from the server's in names, shapes or dtypes of its tensors.",
             "Versions of torch or of a model library differ, or the model depends on the machine.",
+        )
+    if len(train) == 0:
+        raise UserCodeError(
+            "The training dataset is empty.", "Check dataset_kwargs, or what the loader finds at this site."
         )
     client.check()
     # torch loads much of itself with the first optimiser; here it does not count as training time.
@@ -68,13 +73,13 @@ def train(context: CallContext) -> Answer:
     client = _Client(context)
     store = from_grant(as_object(call.args.get("grant"), "The grant"))
     with stopwatch.measure("load"):
-        datasets, model = client.datasets, client.fresh_model()
+        data, model = client.data, client.fresh_model()
     with stopwatch.measure("transfer"), store.open(call.payloads["model"]) as buffer:
         received = codec.decode(buffer, UpdateSpec.from_json(call.args.get("spec")))
     task = TrainTask(
         model=model,
-        train_dataset=datasets[0],
-        val_dataset=datasets[1],
+        train_dataset=data.train,
+        val_dataset=data.validation,
         train_configs=client.train_configs,
         received=received,
         loss_fn=client.loss,
@@ -85,6 +90,7 @@ def train(context: CallContext) -> Answer:
         args=as_object(call.args.get("task", {}), "The task"),
         logger=context.logger,
     )
+    data.restore()
     with stopwatch.measure("train"), isolated(task.seed):
         if call.threads > 0:
             torch.set_num_threads(call.threads)
@@ -101,6 +107,15 @@ def train(context: CallContext) -> Answer:
         "deltas": list(outcome.deltas),
     }
     return Answer(values, {"update": reference}, keep=True)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Built datasets (validation may be None), and what puts their own random generators back."""
+
+    train: Any
+    validation: Any
+    restore: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -147,13 +162,16 @@ class _Client:
         return configs
 
     @cached_property
-    def datasets(self) -> tuple[Any, Any]:
-        """Training and validation dataset, from the session if they were built before."""
+    def data(self) -> _Data:
+        """The client's datasets, from the session if they were built before."""
 
-        def build() -> tuple[Any, Any]:
+        def build() -> _Data:
             self.context.logger.info("The dataset is built.")
             seed = self.context.seed("dataset", round_=0)
-            return build_datasets(self._configs("data_configs"), self._source("dataset"), seed=seed)
+            train, validation = build_datasets(
+                self._configs("data_configs"), self._source("dataset"), seed=seed
+            )
+            return _Data(train, validation, dataset_state.capture(train, validation))
 
         key = self._key("dataset", "data_configs", self.context.seed("dataset", round_=0))
         return self.context.session.get(key, build, self.context.policy.max_cached)
