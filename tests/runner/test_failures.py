@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from appfl_gc.protocol.errors import ErrorClass, UserCodeError
+from appfl_gc.runner.api import run
 from appfl_gc.runner.events import ClientFailed, Outcome
 from appfl_gc.runner.journal import read_journal
 from appfl_gc.site.policy import ALLOWED_FILE
@@ -157,13 +158,11 @@ def test_a_site_that_refuses_a_source_ends_the_run_with_its_name_and_hash(
 def test_what_a_site_offers_by_name_needs_no_code(
     federation: SmallFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = tmp_path / "site.yaml"
-    own = tmp_path / "own.py"
-    own.write_text(DATASET + federation.metric)
-    (tmp_path / "model.py").write_text(MODEL)
+    policy, own = tmp_path / "site.yaml", tmp_path / "own.py"
+    own.write_text("\n".join((DATASET, federation.metric, MODEL)))
     policy.write_text(
         f"sources: none\ndatasets:\n  digits: {own}:load\nmetrics:\n  accuracy: {own}:accuracy\n"
-        f"models:\n  net: {tmp_path}/model.py:Net\n"
+        f"models:\n  net: {own}:Net\n"
     )
     monkeypatch.setenv("APPFL_GC_SITE_POLICY", str(policy))
     for number in range(2):
@@ -172,11 +171,27 @@ def test_what_a_site_offers_by_name_needs_no_code(
             "data_configs": {"dataset_path": "site:digits", "dataset_kwargs": kwargs}
         }
     federation.train["metric_path"] = "site:accuracy"
-    federation.server["num_global_epochs"] = 1
-    result = train(federation)
-    assert result.error is not None
-    assert "model.py" in result.error.message
-    assert "metric" not in result.error.message.split("offers")[0]
+    federation.rounds = 1
+    server, clients = federation.write()
+    refused = run(server, clients)
+    assert refused.error is not None
+    assert refused.error.error_class is ErrorClass.SOURCE_REFUSED
+    assert "model.py" in refused.error.message
+
+    server.write_text(
+        server.read_text().replace("model_path: ./model.py", "model_path: site:net").replace("Net", "net")
+    )
+    result = run(server, clients)
+    assert result.outcome is Outcome.FINISHED, result.error
+
+
+def test_a_model_that_only_sites_know_is_told_by_the_server(federation: SmallFederation) -> None:
+    federation.train["metric_path"] = "./metric.py"
+    server, clients = federation.write()
+    text = server.read_text().replace("model_path: ./model.py", "model_path: site:net")
+    server.write_text(text)
+    with pytest.raises(UserCodeError, match="The server needs the model"):
+        run(server, clients)
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
@@ -204,6 +219,15 @@ def start_endless_run(federation: SmallFederation) -> tuple[subprocess.Popen[str
     if process.poll() is not None:
         raise AssertionError(process.communicate()[0])
     return process, next(output.iterdir())
+
+
+def test_a_batch_system_that_signals_twice_still_gets_a_clean_end(federation: SmallFederation) -> None:
+    process, run_dir = start_endless_run(federation)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    text, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130, text
+    assert (run_dir / "model.safetensors").exists()
 
 
 def test_ctrl_c_saves_everything_and_says_how_to_go_on(federation: SmallFederation) -> None:

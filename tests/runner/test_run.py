@@ -88,6 +88,21 @@ def test_send_gradient_ends_with_the_same_model_up_to_rounding(federation: Small
         torch.testing.assert_close(differences[name], tensor, rtol=1e-5, atol=1e-6)
 
 
+def test_tied_weights_travel_as_values_and_as_differences(federation: SmallFederation) -> None:
+    federation.model = (
+        "import torch\n\n\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.a, self.b = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)\n"
+        "        self.b.weight = self.a.weight\n        self.last = torch.nn.Linear(8, 2)\n\n"
+        "    def forward(self, x):\n        return self.last(self.b(self.a(x).relu()))\n"
+    )
+    federation.rounds = 1
+    plain = load_file(train(federation).model_path)  # type: ignore[arg-type]
+    assert torch.equal(plain["a.weight"], plain["b.weight"])
+    federation.train["send_gradient"] = True
+    differences = load_file(train(federation).model_path)  # type: ignore[arg-type]
+    torch.testing.assert_close(differences["b.weight"], plain["b.weight"])
+
+
 def test_large_models_travel_by_file_and_leave_nothing(federation: SmallFederation) -> None:
     federation.model = federation.model.replace("width=16", "width=20000")
     federation.rounds = 1

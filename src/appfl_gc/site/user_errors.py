@@ -121,6 +121,12 @@ def _reason(error: BaseException) -> tuple[str, str]:
             f"the memory was not enough ({type(error).__name__})",
             "Take a smaller batch size (train_batch_size, val_batch_size) or a smaller model.",
         )
+    if isinstance(error, FileNotFoundError):
+        return (
+            type(error).__name__,
+            f"Relative paths are looked up in {Path.cwd()}, where tasks run; data of a site need an absolute path. "
+            "In a rehearsal, --local-data gives a function for data that only the site has.",
+        )
     return type(error).__name__, ""
 
 
@@ -130,7 +136,7 @@ def _detail(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         code = (error.text or "").strip()
         return f": {error.msg}: {code}" if code else f": {error.msg}"
-    text = str(error).strip()
+    text = str(redact(str(error))).strip()
     if isinstance(error, KeyError):
         text = f"there is no key {text}"
     if "DataLoader worker" in text and "\n" in text:
