@@ -30,7 +30,10 @@ def broken(tmp_path: Path) -> Path:
 
 
 def test_a_valid_configuration() -> None:
-    assert validate() == (0, "The configuration is valid.\n")
+    status, output = validate()
+    valid, place = output.splitlines()
+    assert (status, valid) == (0, "The configuration is valid.")
+    assert place.endswith("runs in ./output/<run id>/local/tasks_working_dir.")
 
 
 def test_errors_and_warnings_with_their_places(broken: Path) -> None:

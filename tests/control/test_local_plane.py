@@ -123,6 +123,19 @@ def test_os_exit_in_user_code_is_a_lost_worker(ask: Ask) -> None:
     assert ask("return [0], None").result(DEADLINE).values["sample_size"] == 1
 
 
+def test_the_globus_compute_engine_on_request(tmp_path: Path) -> None:
+    settings = EngineSettings("GlobusComputeEngine", tmp_path, tmp_path / "site", tmp_path / "worker.log")
+    plane = LocalPlane(["A"], 1, settings)
+    try:
+        reply = plane.submit(Call(CallId("run", 0, "A"), "site.hello", nonce="n")).result(120)
+        assert reply.values["working_directory"] == str(tmp_path / "tasks_working_dir")
+        workers = psutil.Process().children(recursive=True)
+    finally:
+        plane.close()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not [process for process in alive if "resource_tracker" not in " ".join(process.cmdline())]
+
+
 def test_a_script_without_the_usual_guard_is_not_run_again(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     script.write_text(

@@ -194,7 +194,7 @@ def test_a_model_that_only_sites_know_is_told_by_the_server(federation: SmallFed
         run(server, clients)
 
 
-def _wait_for(condition: Callable[[], bool]) -> None:
+def _wait_for(condition: Callable[[], object]) -> None:
     end = time.monotonic() + DEADLINE
     while not condition():
         if time.monotonic() > end:
@@ -228,6 +228,37 @@ def test_a_batch_system_that_signals_twice_still_gets_a_clean_end(federation: Sm
     text, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130, text
     assert (run_dir / "model.safetensors").exists()
+
+
+def test_ctrl_c_twice_stops_now(federation: SmallFederation) -> None:
+    federation.server["val_data_configs"] = {"dataset_path": "./dataset.py", "dataset_name": "load_test"}
+    federation.metric = (
+        "import multiprocessing\nimport time\n\n\ndef accuracy(y_true, y_pred):\n"
+        "    if multiprocessing.parent_process() is None:  # at the server\n"
+        "        print('validating', flush=True)\n        time.sleep(600)\n    return 0.0\n"
+    )
+    server, clients = federation.write()
+    command = [sys.executable, "-m", "appfl_gc.cli.main", "run", "--plain", "--server_config", str(server)]
+    process = subprocess.Popen(
+        [*command, "--client_config", str(clients)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert any("validating" in line for line in process.stdout)
+    descendants = psutil.Process(process.pid).children(recursive=True)
+
+    status = Path(f"/proc/{process.pid}/status")
+    process.send_signal(signal.SIGINT)
+    # Two signals at once may arrive as one: the second waits until the first is taken.
+    _wait_for(lambda: re.search(r"ShdPnd:\s0+\n", status.read_text()) and "State:\tS" in status.read_text())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130
+    assert list(federation.directory.glob("output/*/checkpoints/last.safetensors"))
+    _, alive = psutil.wait_procs(descendants, timeout=10)
+    assert not alive
 
 
 def test_ctrl_c_saves_everything_and_says_how_to_go_on(federation: SmallFederation) -> None:

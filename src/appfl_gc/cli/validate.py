@@ -9,6 +9,7 @@ import click
 
 from appfl_gc.config.diagnostic import Severity
 from appfl_gc.config.explain import as_text, explain_all
+from appfl_gc.config.federation import LOCAL
 from appfl_gc.config.load import Examination, examine
 
 INVALID = 2
@@ -94,3 +95,7 @@ def _tell(result: Examination, *, explained: bool) -> None:
     ]
     verdict = "The configuration has errors" if result.has_errors else "The configuration is valid"
     click.echo(f"{verdict}{': ' if parts else ''}{', '.join(parts)}.")
+    federation = result.federation
+    if federation is not None and any(client.endpoint_id == LOCAL for client in federation.clients):
+        parent = federation.server_configs.logging_output_dirname
+        click.echo(f"User code of local clients runs in {parent}/<run id>/local/tasks_working_dir.")
