@@ -24,6 +24,17 @@ def show(title: str, rows: Sequence[Row]) -> None:
         print("  " + "  ".join(cells).rstrip(), flush=True)
 
 
+def markdown(rows: Sequence[Row]) -> str:
+    """``rows`` as a table for a page; the keys of the first row are the columns."""
+    columns = list(rows[0])
+    lines = [
+        columns,
+        ["---"] * len(columns),
+        *([_text(row.get(column)) for column in columns] for row in rows),
+    ]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
 def write(path: Path | None, content: Mapping[str, Any]) -> None:
     """Write figures with the machine's facts; nothing where ``path`` is None."""
     if path is None:

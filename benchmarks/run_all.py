@@ -79,6 +79,7 @@ def main() -> int:
         summary += reduction_summary(figures) if name == "reduction" else figures["summary"]
     if summary:
         report.show("Summary" + (" (tiny sizes: the ratios mean nothing)" if options.tiny else ""), summary)
+        (options.directory / "summary.md").write_text(report.markdown(summary))
     report.write(options.directory / "summary.json", {"summary": summary, "failed": failed})
     seconds = time.monotonic() - begun
     print(f"\nTook {seconds:.0f} s. Figures are in {options.directory}.")
