@@ -50,9 +50,11 @@ from appfl_gc.payload.stores import FileStore
 from appfl_gc.protocol.call import Call
 from appfl_gc.runner.calls import CallFactory
 from appfl_gc.site.building import build_model
+from appfl_gc.site.entry import entry_requirements
 from appfl_gc.site.handle import handle
 from appfl_gc.site.paths import SITE_HOME
 from appfl_gc.site.source_loader import SourceLoader
+from appfl_gc.version import VERSION
 
 TARGET = 3.0
 TASK = ComputeSerializer.pack_buffers(["st\nnothing:def nothing():\n    return None\n", "11\n[]", "11\n{}"])
@@ -173,7 +175,7 @@ def time_site(model_bytes: int, repeats: int) -> list[float]:
         for _ in range(repeats + 2):
             message = calls.train(federation.clients[0]).to_json()
             start = time.perf_counter()
-            reply = handle(message)
+            reply = handle(message, entry_requirements(VERSION))
             seconds.append(time.perf_counter() - start)
             if reply["error"] is not None:
                 raise RuntimeError(str(reply["error"]))

@@ -52,7 +52,7 @@ def ask(plane: LocalPlane) -> Ask:
 
 def worker_pids() -> set[int]:
     children = psutil.Process().children(recursive=True)
-    return {child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())}
+    return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
 
 
 def test_a_call_is_answered_by_a_worker_process_that_stays(ask: Ask) -> None:
@@ -125,11 +125,12 @@ def test_os_exit_in_user_code_is_a_lost_worker(ask: Ask) -> None:
 
 def test_the_globus_compute_engine_on_request(tmp_path: Path) -> None:
     settings = EngineSettings("GlobusComputeEngine", tmp_path, tmp_path / "site", tmp_path / "worker.log")
+    before = psutil.Process().children(recursive=True)
     plane = LocalPlane(["A"], 1, settings)
     try:
         reply = plane.submit(Call(CallId("run", 0, "A"), "site.hello", nonce="n")).result(120)
         assert reply.values["working_directory"] == str(tmp_path / "tasks_working_dir")
-        workers = psutil.Process().children(recursive=True)
+        workers = [child for child in psutil.Process().children(recursive=True) if child not in before]
     finally:
         plane.close()
     _, alive = psutil.wait_procs(workers, timeout=20)

@@ -16,7 +16,11 @@ from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import ErrorClass
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.reply import Reply
+from appfl_gc.site.entry import entry_requirements
 from appfl_gc.site.handle import handle
+from appfl_gc.version import VERSION
+
+REQUIRES = entry_requirements(VERSION)
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +34,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def ask(channel: str, **args: Any) -> Reply:
     call = Call(CallId("run", 0, "A"), channel, args, nonce="n")
-    reply = Reply.from_json(json.loads(json.dumps(handle(call.to_json()))))
+    reply = Reply.from_json(json.loads(json.dumps(handle(call.to_json(), REQUIRES))))
     reply.check_answers(call)
     return reply
 
@@ -44,7 +48,7 @@ def test_an_unknown_channel_says_which_there_are() -> None:
 
 def test_the_sender_of_a_malformed_call_recognises_the_answer() -> None:
     call = Call(CallId("run", 0, "A"), "site.hello", nonce="n")
-    reply = Reply.from_json(handle({**call.to_json(), "channel": 7}))
+    reply = Reply.from_json(handle({**call.to_json(), "channel": 7}, REQUIRES))
     reply.check_answers(call)
     assert reply.error is not None
 
@@ -53,7 +57,7 @@ def test_the_sender_of_a_malformed_call_recognises_the_answer() -> None:
     "message", [{}, {"wire": 99}, {"wire": 1, "channel": "x"}, {"wire": 1, "identity": 3}]
 )
 def test_a_malformed_call_is_answered(message: Mapping[str, Any]) -> None:
-    reply = Reply.from_json(handle(dict(message)))
+    reply = Reply.from_json(handle(dict(message), REQUIRES))
     assert reply.error is not None
     assert reply.error.error_class is ErrorClass.PROTOCOL
 
@@ -70,12 +74,12 @@ def test_malformed_arguments_are_answered(args: dict[str, Any]) -> None:
 def test_hello_needs_no_torch(home: Path) -> None:
     program = (
         "import json, sys\nsys.modules['torch'] = None\nfrom appfl_gc.site.handle import handle\n"
-        "print(json.dumps(handle(json.load(sys.stdin))))"
+        "print(json.dumps(handle(*json.load(sys.stdin))))"
     )
     call = Call(CallId("run", 0, "A"), "site.hello", nonce="n").to_json()
     done = subprocess.run(
         [sys.executable, "-c", program],
-        input=json.dumps(call),
+        input=json.dumps([call, REQUIRES]),
         capture_output=True,
         text=True,
         env=dict(os.environ),

@@ -8,35 +8,29 @@ def appfl_gc_entry(call: dict[str, object], requires: dict[str, str]) -> object:
     that the server works with: ``at_least`` (included) and ``below`` (not included).
     """
     try:
-        wanted = "appfl_gc>={at_least},<{below}".format(**requires)
-        hint = "Run at the site, in the environment of the endpoint's workers: pip install \"" + wanted + '"'
-        try:
-            from appfl_gc.site.handle import handle
-            from appfl_gc.version import VERSION
-        except ImportError as error:
-            problem = "The site cannot import appfl_gc: " + str(error) + "."
-        else:
+        from appfl_gc.site.handle import handle
 
-            def number(version: str) -> list[int]:
-                return [int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:3]]
-
-            here = number(VERSION)
-            if number(requires["at_least"]) <= here < number(requires["below"]):
-                return handle(call)
-            problem = "The site has appfl_gc " + VERSION + "; the server works with " + wanted + "."
-        error_class = "version"
+        return handle(call, requires)
     except BaseException as error:  # noqa: BLE001  the caller must hear of it
-        problem, hint, error_class = "The entry function failed: " + repr(error) + ".", "", "internal"
-    return {
-        "wire": call.get("wire"),
-        "identity": call.get("identity"),
-        "nonce": call.get("nonce"),
-        "values": {},
-        "payloads": {},
-        "measures": {"load": 0.0, "train": 0.0, "encode": 0.0, "transfer": 0.0, "steps": 0},
-        "log": [],
-        "error": {"error_class": error_class, "message": problem, "hint": hint, "frames": [], "trace": ""},
-    }
+        missing = isinstance(error, ImportError)
+        pip = 'pip install "appfl_gc>={at_least},<{below}"'.format(**requires) if missing else ""
+        return {
+            "wire": call.get("wire"),
+            "identity": call.get("identity"),
+            "nonce": call.get("nonce"),
+            "values": {},
+            "payloads": {},
+            "measures": {"load": 0.0, "train": 0.0, "encode": 0.0, "transfer": 0.0, "steps": 0},
+            "log": [],
+            "error": {
+                "error_class": "version" if missing else "internal",
+                "message": ("The site cannot import appfl_gc: " if missing else "The entry function failed: ")
+                + repr(error),
+                "hint": pip and "Run at the site, in the environment of the endpoint's workers: " + pip,
+                "frames": [],
+                "trace": "",
+            },
+        }
 
 
 def entry_requirements(version: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,24 @@ from appfl_gc.site.roles.channels import find_handler
 from appfl_gc.site.roles.context import Answer, CallContext, Stopwatch
 from appfl_gc.site.session import SESSION
 from appfl_gc.site.user_errors import user_frames
+from appfl_gc.version import VERSION
 
 
-def handle(message: Any) -> dict[str, Json]:
-    """Answer the JSON form of a call with the JSON form of a reply. Never raises."""
+def handle(message: Any, requires: Mapping[str, str]) -> dict[str, Json]:
+    """Answer the JSON form of a call with the JSON form of a reply. Never raises.
+
+    Args:
+        message: the call.
+        requires: the versions of this package that the server works with, as the entry function gets them.
+    """
+    if not _number(requires["at_least"]) <= _number(VERSION) < _number(requires["below"]):
+        wanted = f"appfl_gc>={requires['at_least']},<{requires['below']}"
+        report = ErrorReport(
+            ErrorClass.VERSION,
+            f"The site has appfl_gc {VERSION}; the server works with {wanted}.",
+            f'Run at the site, in the environment of the endpoint\'s workers: pip install "{wanted}"',
+        )
+        return Reply(*_recognisable(message), error=report).to_json()
     try:
         call = Call.from_json(message)
     except WireError as error:
@@ -58,6 +73,10 @@ def handle(message: Any) -> dict[str, Json]:
         reply.identity, reply.nonce, reply.values, reply.payloads, reply.measures, log.lines, reply.error
     )
     return finished.to_json()
+
+
+def _number(version: str) -> list[int]:
+    return [int("".join(c for c in part if c.isdigit()) or 0) for part in version.split(".")[:3]]
 
 
 def _recognisable(message: Any) -> tuple[CallId, str]:

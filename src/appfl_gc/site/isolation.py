@@ -19,9 +19,10 @@ def contained() -> Iterator[None]:
         try:
             yield
         finally:
-            for name in set(os.environ) - set(environment):
-                del os.environ[name]
-            os.environ.update(environment)
+            if dict(os.environ) != environment:
+                for name in set(os.environ) - set(environment):
+                    del os.environ[name]
+                os.environ.update(environment)
             sys.path[:], sys.argv[:] = path, arguments
             Path(directory).mkdir(parents=True, exist_ok=True)  # user code may have removed it
             os.chdir(directory)

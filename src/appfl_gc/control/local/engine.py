@@ -143,7 +143,8 @@ def _kill_trees(pids: list[int]) -> None:
     for pid in pids:
         try:
             process = psutil.Process(pid)
-            processes += [*process.children(recursive=True), process]
+            # The worker first: with its children gone, user code would go on and answer.
+            processes += [process, *process.children(recursive=True)]
         except psutil.NoSuchProcess:
             continue
     for process in processes:

@@ -24,7 +24,6 @@ from appfl_gc.site.source_loader import LoadedSource, SourceLoader
 from appfl_gc.site.trainer import dataset_state
 from appfl_gc.site.trainer.device import choose_devices
 from appfl_gc.site.trainer.model_copy import fresh_copy
-from appfl_gc.site.trainer.random_state import isolated
 from appfl_gc.site.trainer.run import TrainTask, run_trainer
 
 
@@ -89,11 +88,10 @@ def train(context: CallContext) -> Answer:
         round=call.identity.round,
         args=as_object(call.args.get("task", {}), "The task"),
         logger=context.logger,
+        threads=call.threads,
     )
     data.restore()
-    with stopwatch.measure("train"), isolated(task.seed):
-        if call.threads > 0:
-            torch.set_num_threads(call.threads)
+    with stopwatch.measure("train"):
         outcome = run_trainer(task)
     with stopwatch.measure("encode"):
         encoding = codec.Encoding(outcome.state, codec.spec_of(outcome.state, outcome.deltas))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
 from appfl_gc.site.nearest_name import nearest_name
 from appfl_gc.site.trainer.base import BaseTrainer, load_state, silent_logger
@@ -47,6 +49,8 @@ def run_trainer(task: TrainTask) -> TrainOutcome:
         deterministic_kernels(),
         user_errors(f"{trainer_class.__name__} failed in round {task.round}"),
     ):
+        if task.threads > 0:
+            torch.set_num_threads(task.threads)
         if getattr(trainer_class, "load_parameters", None) is not BaseTrainer.load_parameters:
             # One of its own may skip layers, which must not keep what an earlier task left in the model.
             load_state(task.model, task.received)

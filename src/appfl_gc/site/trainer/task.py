@@ -28,6 +28,7 @@ class TrainTask:
         seed: what all randomness of the task derives from.
         round: the round's number.
         args: what the scheduler asks for: ``local_steps``, ``learning_rate``.
+        threads: CPU threads of tensor operations; 0 leaves them as they are.
         logger: gets one line per epoch (per task in step mode).
     """
 
@@ -43,6 +44,7 @@ class TrainTask:
     round: int = 0
     args: Mapping[str, Any] = field(default_factory=dict)
     logger: Any = None
+    threads: int = 0
 
 
 @dataclass(frozen=True)
