@@ -68,12 +68,15 @@ class SiteLog:
         root = logging.getLogger()
         handlers, level = list(root.handlers), root.level
         root.handlers[:] = self.logger.handlers
-        root.setLevel(logging.INFO)
+        # Only where it must be: setting a level empties the caches of all loggers.
+        if level > logging.INFO:
+            root.setLevel(logging.INFO)
         try:
             yield
         finally:
             root.handlers[:] = handlers
-            root.setLevel(level)
+            if root.level != level:
+                root.setLevel(level)
 
     def close(self) -> None:
         """Close the file."""

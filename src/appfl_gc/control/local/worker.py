@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import logging
 import os
 import signal
 import sys
@@ -33,6 +34,7 @@ def prepare_worker(log: str, site_state: str) -> None:
     os.dup2(descriptor, 2)
     os.close(descriptor)
     faulthandler.enable()
+    logging.getLogger().setLevel(logging.INFO)
 
 
 def _die_with_parent() -> None:
