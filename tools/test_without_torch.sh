@@ -14,5 +14,5 @@ for python in "$@"; do
         click omegaconf 'pydantic>=2.7,<3' PyYAML rich pytest hypothesis
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps .
     "$venv/bin/python" -m pytest -q -p no:cacheprovider \
-        tests/protocol tests/config tests/scheduler
+        tests/protocol tests/config tests/scheduler/test_sync.py
 done
