@@ -45,6 +45,15 @@ def test_a_dataset_function_that_fails_ends_the_run_before_any_training(federati
     assert "dispatch" not in (result.run_dir / "journal.jsonl").read_text()
 
 
+def test_a_wrong_optimiser_argument_shows_before_any_training(federation: SmallFederation) -> None:
+    federation.clients = 1
+    federation.train["optim_args"] = {"lrr": 0.1}
+    result = train(federation)
+    assert (result.outcome, result.rounds) == (Outcome.FAILED, 0)
+    assert "SGD can't be made with lrr=0.1" in str(result.error)
+    assert "dispatch" not in (result.run_dir / "journal.jsonl").read_text()
+
+
 def test_every_client_that_fails_is_told_at_once(federation: SmallFederation) -> None:
     federation.dataset = DATASET.replace("    generator =", "    raise KeyError('x')\n    generator =", 1)
     result = train(federation)

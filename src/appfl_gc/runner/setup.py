@@ -129,18 +129,7 @@ def set_up(
     scheduler = _scheduler(federation, sources, seed)
     aggregator = _aggregator(federation, sources, model, recorder)
 
-    cores = available_cores()
-    at_once = min(len(names), cores)
-    threads = {
-        name: client.train_configs.num_threads or max(1, cores // at_once) for name, client in clients.items()
-    }
-    engine = EngineSettings(
-        server.control_configs.engine,
-        directory.local,
-        directory.local / "site",
-        directory.local / "worker.log",
-    )
-    plane = LocalPlane(names, server.control_configs.slots or at_once, engine)
+    plane, threads = _local_plane(federation, directory)
     stack.callback(plane.close)
 
     run_id = directory.path.name
@@ -195,6 +184,25 @@ def _refuse_what_is_missing(federation: Federation, options: RunOptions) -> None
             "server_configs.val_data_configs.",
             "Add dataset_path, dataset_name and batch_size there, as in server_fedavg_withval.yaml.",
         )
+
+
+def _local_plane(federation: Federation, directory: RunDirectory) -> tuple[LocalPlane, dict[str, int]]:
+    """The local control plane, and the CPU threads of each client.
+
+    Threads follow from cores and clients, never from the number of workers: they change the bits.
+    """
+    control = federation.server_configs.control_configs
+    names = [client.client_id for client in federation.clients]
+    cores = available_cores()
+    at_once = min(len(names), cores)
+    local = directory.local
+    settings = EngineSettings(control.engine, local, local / "site", local / "worker.log")
+    plane = LocalPlane(names, control.slots or at_once, settings)
+    threads = {
+        client.client_id: client.train_configs.num_threads or max(1, cores // at_once)
+        for client in federation.clients
+    }
+    return plane, threads
 
 
 def _initial_file(model: nn.Module, spec: UpdateSpec, directory: RunDirectory, given: Path | None) -> Path:

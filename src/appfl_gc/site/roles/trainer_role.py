@@ -24,6 +24,7 @@ from appfl_gc.site.source_loader import LoadedSource, SourceLoader
 from appfl_gc.site.trainer import dataset_state
 from appfl_gc.site.trainer.device import choose_devices
 from appfl_gc.site.trainer.model_copy import fresh_copy
+from appfl_gc.site.trainer.optimizer import make_optimizer
 from appfl_gc.site.trainer.run import TrainTask, run_trainer
 
 
@@ -52,8 +53,6 @@ def describe_training(context: CallContext) -> dict[str, Json]:
             "The training dataset is empty.", "Check dataset_kwargs, or what the loader finds at this site."
         )
     client.check()
-    # torch loads much of itself with the first optimiser; here it does not count as training time.
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
     return {
         "sample_size": len(train),
         "validation_size": 0 if validation is None else len(validation),
@@ -208,5 +207,11 @@ class _Client:
 
     def check(self) -> None:
         """Build what is cheap, so that errors show before the first round."""
-        _ = self.loss, self.metric, self.trainer
-        choose_devices(str(self.train_configs.get("device") or "cpu"))
+        _ = self.loss, self.metric
+        configs = self.train_configs
+        choose_devices(str(configs.get("device") or "cpu"))
+        # torch loads much of itself with the first optimiser; here it does not count as training time.
+        if self.trainer == "VanillaTrainer" and configs.get("optim"):
+            make_optimizer(self.skeleton, str(configs["optim"]), configs.get("optim_args") or {})
+        else:
+            torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
