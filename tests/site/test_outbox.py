@@ -92,9 +92,3 @@ def test_the_owners_limits_hold(tmp_path: Path) -> None:
         outbox.store(make_call(round_), make_reply(make_call(round_)))
     assert sum(path.stat().st_size for path in tmp_path.glob("*/*/*.json")) <= 1000
     assert outbox.find(make_call(8)) is not None
-
-
-def test_a_run_can_be_forgotten_whole(outbox: Outbox) -> None:
-    outbox.store(make_call(), make_reply(make_call()))
-    outbox.clear_run("run")
-    assert outbox.find(make_call()) is None

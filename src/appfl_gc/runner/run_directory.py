@@ -27,7 +27,7 @@ class RunDirectory:
 
     ========================  =====================================================================
     ``config.json``           the resolved configuration, secrets redacted
-    ``environment.json``      versions, host and command of the server
+    ``environment.json``      versions, host and processors of the server
     ``journal.jsonl``         what the run did, checksummed
     ``metrics.jsonl``         a row per client and round, and a row per round
     ``server.log``            the server's log; also under its published name

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -95,7 +94,3 @@ class Outbox:
             if path != keep and (modified < oldest or total > self.limits.max_bytes):
                 path.unlink(missing_ok=True)
                 total -= size
-
-    def clear_run(self, run: str) -> None:
-        """Forget everything of one run."""
-        shutil.rmtree(self.directory / _digest(run), ignore_errors=True)
