@@ -12,9 +12,10 @@ from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.payload import model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Layout, Segment, difference, tensor_bytes, torch_dtype
+from appfl_gc.payload.cores import available_cores
 from appfl_gc.payload.files import replacing, write_all_at
 from appfl_gc.payload.gate import all_sound, describe, first_unsound
-from appfl_gc.payload.workers import for_each, usable_cores
+from appfl_gc.payload.workers import for_each
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.schedule import UpdateMeta
 from appfl_gc.protocol.update_spec import FLOATING, ITEM_SIZE, Meaning
@@ -109,7 +110,7 @@ def reduce_model(
         raise UserCodeError(f"The global model does not fit the updates. {problem}")
     longest = _block_length(len(slots))
     blocks = [block for run in arena.layout.runs() for block in _blocks(layout, run, longest)]
-    most = max(1, min(usable_cores(), arena.layout.size // MODEL_BYTES_PER_THREAD))
+    most = max(1, min(available_cores(), arena.layout.size // MODEL_BYTES_PER_THREAD))
     with replacing(out, fsync=durable) as fd:
         write_all_at(fd, memoryview(layout.header), 0)
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
 
+from appfl_gc.payload.cores import available_cores
+
 Item = TypeVar("Item")
 
 MOST_THREADS = 16
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def for_each(items: Iterable[Item], work: Callable[[Item], None], threads: int | None = None) -> None:
@@ -48,7 +44,7 @@ def for_each(items: Iterable[Item], work: Callable[[Item], None], threads: int |
     ended = _Ended()
     others = [
         threading.Thread(target=take_turns, name=f"appfl-gc-work-{number}")
-        for number in range(1, threads or min(usable_cores(), MOST_THREADS))
+        for number in range(1, threads or min(available_cores(), MOST_THREADS))
     ]
     with alone():
         for thread in others:

@@ -23,14 +23,14 @@ class CallFactory:
     Attributes:
         run: the run's id.
         seed: the configured seed.
-        threads: CPU threads of a client's tensor operations, by client; 0 until its site has said hello.
+        threads: CPU threads of a client's tensor operations, by client.
         spec: of the global model.
         device_fallback: whether a site without the configured device trains on its CPU (a rehearsal).
     """
 
     run: str
     seed: int
-    threads: dict[str, int]
+    threads: Mapping[str, int]
     spec: UpdateSpec
     device_fallback: bool
     _constant: dict[str, dict[str, Json]] = field(default_factory=dict, init=False, repr=False)
@@ -51,11 +51,6 @@ class CallFactory:
         """Local training from ``model``; ``acknowledged`` is the last round whose reply the server has."""
         more: dict[str, Json] = {"grant": grant, "acknowledged": acknowledged, "task": dict(args)}
         return self._call(client, dispatch, "trainer.train", more, {"model": model})
-
-    def settle_threads(self, client: str, threads: int) -> None:
-        """Take the site's own choice where neither configuration nor runner made one."""
-        if self.threads[client] == 0:
-            self.threads[client] = threads
 
     def _constant_args(self, client: ClientConfig) -> dict[str, Json]:
         """What every call of ``client`` carries."""

@@ -186,7 +186,6 @@ class FederatedRun:
         if values.get("torch") is not True:
             raise VersionError("The site has no torch, so it can't train.", "pip install torch at the site.")
         size = as_count(values.get("sample_size"), "The sample size")
-        parts.calls.settle_threads(client, as_count(values.get("threads"), "The site's threads"))
         policy = as_line(values.get("policy"), "The site's policy")
         place = as_line(values.get("working_directory"), "The site's working directory")
         environment = as_line(json.dumps(values.get("environment")), "The environment", 4000)

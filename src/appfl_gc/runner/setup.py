@@ -20,6 +20,7 @@ from appfl_gc.control.local.engine import EngineSettings
 from appfl_gc.control.local.plane import INLINE_LIMIT, LocalPlane
 from appfl_gc.payload import codec, model_file
 from appfl_gc.payload.arena import Arena
+from appfl_gc.payload.cores import available_cores
 from appfl_gc.payload.stores import FileStore, InlineStore, Stores
 from appfl_gc.protocol.errors import NotSupportedError, UpdateRefusedError, UsageError, UserCodeError
 from appfl_gc.protocol.seeds import derive_seed
@@ -43,7 +44,7 @@ from appfl_gc.scheduler import user_class as user_scheduler
 from appfl_gc.scheduler.base import Scheduler
 from appfl_gc.scheduler.registry import make_scheduler
 from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
-from appfl_gc.site.host import available_cores, environment_record
+from appfl_gc.site.host import environment_record
 from appfl_gc.site.policy import load_policy, policy_path
 from appfl_gc.site.source_loader import LoadedSource, SourceLoader
 from appfl_gc.site.trainer.base import delta_names, load_state

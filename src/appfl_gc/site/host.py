@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from appfl_gc.payload.cores import available_cores
+
 RECORDED = (
     "appfl_gc",
     "torch",
@@ -44,10 +46,3 @@ def environment_record() -> dict[str, Any]:
         "working_directory": os.getcwd(),
         "packages": installed_versions(),
     }
-
-
-def available_cores() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -6,12 +6,12 @@ import importlib.util
 import os
 
 from appfl_gc.protocol.wire import Json
-from appfl_gc.site.host import available_cores, environment_record
+from appfl_gc.site.host import environment_record
 from appfl_gc.site.roles.context import Answer, CallContext
 
 
 def hello(context: CallContext) -> Answer:
-    """Versions, host facts, policy and working directory; with torch also sample size and the model's spec.
+    """Versions, host facts, policy and working directory; with torch also the sample size.
 
     The client's dataset and model are built here, so that what is wrong with them shows before any training,
     and the first round finds them in the session. A call without a configuration asks for the site alone.
@@ -19,7 +19,6 @@ def hello(context: CallContext) -> Answer:
     context.logger.info("%s", context.policy.description)
     values: dict[str, Json] = {
         "environment": environment_record(),
-        "cores": available_cores(),
         "working_directory": os.getcwd(),
         "policy": context.policy.description,
         "sources": {kind: source.sha256 or f"site:{source.name}" for kind, source in context.sources.items()},

@@ -34,13 +34,14 @@ def sample_size(context: CallContext) -> Answer:
 
 
 def describe_training(context: CallContext) -> dict[str, Json]:
-    """Sample size, the spec of the client's model and the CPU threads it would use; builds dataset and model.
+    """The sample size; builds dataset and model and tries what training will need.
 
     Raises:
-        UserCodeError: if dataset, model, loss, metric or device can't be had.
+        UserCodeError: if dataset, model, loss, metric, device or optimiser can't be had, or the model is not
+            the server's.
     """
     client = _Client(context)
-    train, validation = client.data.train, client.data.validation
+    size = len(client.data.train)
     spec = codec.spec_of(client.skeleton.state_dict())
     expected = context.call.args.get("spec")
     if expected is not None and spec != UpdateSpec.from_json(expected):
@@ -48,24 +49,19 @@ def describe_training(context: CallContext) -> dict[str, Json]:
             "The model that this site builds differs from the server's in names, shapes or dtypes of its tensors.",
             "Versions of torch or of a model library differ, or the model depends on the machine.",
         )
-    if len(train) == 0:
+    if size == 0:
         raise UserCodeError(
             "The training dataset is empty.", "Check dataset_kwargs, or what the loader finds at this site."
         )
     client.check()
-    return {
-        "sample_size": len(train),
-        "validation_size": 0 if validation is None else len(validation),
-        "spec": spec.to_json(),
-        "threads": torch.get_num_threads(),
-    }
+    return {"sample_size": size}
 
 
 def train(context: CallContext) -> Answer:
     """Train the global model on the client's data and send the update.
 
-    The reply's payload ``update`` holds the update's tensors; its values hold ``sample_size``, ``steps``,
-    ``metrics`` and the names that are ``deltas``.
+    The reply's payload ``update`` holds the update's tensors; its values hold ``sample_size``, ``steps`` and
+    ``metrics``.
     """
     stopwatch, call = context.stopwatch, context.call
     client = _Client(context)
@@ -101,7 +97,6 @@ def train(context: CallContext) -> Answer:
         "sample_size": outcome.sample_size,
         "steps": outcome.steps,
         "metrics": dict(outcome.metrics),
-        "deltas": list(outcome.deltas),
     }
     return Answer(values, {"update": reference}, keep=True)
 
