@@ -55,7 +55,7 @@ $(VENV)/.installed: pyproject.toml constraints/tested.txt $(VENV)/.torch
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install $(CONSTRAINT) --editable ".[examples,dev,docs]"
+	$(PIP) install $(CONSTRAINT) --editable ".[examples,sandbox,dev,docs]"
 	touch $@
 
 ## write constraints/tested.txt anew from what is installed

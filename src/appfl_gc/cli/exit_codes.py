@@ -71,6 +71,12 @@ class ExitCode(enum.IntEnum):
         "A site has no appfl_gc, a version out of range, or sends what this version does not understand.",
         "Install there what the message says.",
     )
+    ACCESS = (
+        10,
+        "An endpoint can't be used by this identity, or there is no valid login.",
+        "Do what the message says: log in, choose another identity, or ask the endpoint's owner; "
+        "`appfl-gc doctor` checks each endpoint.",
+    )
     INTERRUPTED = (
         130,
         "Interrupted with Ctrl-C. What was computed is saved.",
@@ -86,6 +92,9 @@ _OF_CLASS: Mapping[ErrorClass, ExitCode] = MappingProxyType(
         ErrorClass.TRANSFER: ExitCode.INFRASTRUCTURE,
         ErrorClass.WORKER_LOST: ExitCode.INFRASTRUCTURE,
         ErrorClass.SERVICE: ExitCode.INFRASTRUCTURE,
+        ErrorClass.START_FAILED: ExitCode.INFRASTRUCTURE,
+        ErrorClass.ENDPOINT: ExitCode.ACCESS,
+        ErrorClass.LOGIN: ExitCode.ACCESS,
         ErrorClass.VERSION: ExitCode.SITE_SOFTWARE,
         ErrorClass.PROTOCOL: ExitCode.SITE_SOFTWARE,
         ErrorClass.STORAGE: ExitCode.CANNOT_WRITE,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.reply import Reply
@@ -29,12 +31,38 @@ class Capabilities:
     cancel: bool
 
 
+class CallState(str, enum.Enum):
+    """Where a call is on its way, as far as the control plane learns of it."""
+
+    SENDING = "sending"
+    WAITING_FOR_LOGIN = "waiting for a login"
+    WAITING_FOR_ENDPOINT = "waiting for the endpoint"
+    WAITING_FOR_NODES = "waiting for nodes"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A call in flight reached ``state``; ``detail`` is a sentence for people, or ""."""
+
+    call: Call
+    state: CallState
+    detail: str = ""
+
+
+Listener: TypeAlias = Callable[[Progress], None]
+"""Hears of progress, from any thread; it must return at once."""
+
+
 class ControlPlane(Protocol):
     """Delivers calls."""
 
     @property
     def capabilities(self) -> Capabilities:
         """What this control plane can do."""
+
+    def task_group(self, call: Call) -> str:
+        """Where the service keeps ``call``, for the journal before it is submitted; "" without a service."""
 
     def submit(self, call: Call) -> Future[Reply]:
         """Send ``call`` to the site of its client.

@@ -17,6 +17,9 @@ class ErrorClass(str, enum.Enum):
     TRANSFER = "transfer"
     WORKER_LOST = "worker_lost"
     SERVICE = "service"
+    START_FAILED = "start_failed"
+    ENDPOINT = "endpoint"
+    LOGIN = "login"
     VERSION = "version"
     PROTOCOL = "protocol"
     STORAGE = "storage"
@@ -25,7 +28,12 @@ class ErrorClass(str, enum.Enum):
     @property
     def infrastructure(self) -> bool:
         """Whether the same call may succeed when it is tried again."""
-        return self in {ErrorClass.TRANSFER, ErrorClass.WORKER_LOST, ErrorClass.SERVICE}
+        return self in {
+            ErrorClass.TRANSFER,
+            ErrorClass.WORKER_LOST,
+            ErrorClass.SERVICE,
+            ErrorClass.START_FAILED,
+        }
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,24 @@ class WorkerLostError(DeliveryError):
     """The worker process that ran a call ended before it replied."""
 
     error_class = ErrorClass.WORKER_LOST
+
+
+class StartFailedError(DeliveryError):
+    """An endpoint could not start what runs calls: its template, its schema or its engine failed."""
+
+    error_class = ErrorClass.START_FAILED
+
+
+class EndpointError(DeliveryError):
+    """An endpoint can't be used: unknown, not shared with this identity, or it refuses the call."""
+
+    error_class = ErrorClass.ENDPOINT
+
+
+class LoginError(DeliveryError):
+    """There is no valid login for the Globus services."""
+
+    error_class = ErrorClass.LOGIN
 
 
 class StorageError(AppflGcError):

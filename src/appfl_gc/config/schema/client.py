@@ -10,7 +10,6 @@ from appfl_gc.config.schema.model_configs import ModelConfigs
 from appfl_gc.config.schema.tracking_configs import MlflowConfigs, WandbConfigs
 from appfl_gc.config.schema.train_configs import TrainConfigs
 
-MULTI_USER = "Multi-user endpoints are reached with the Globus Compute control plane, which is not built yet."
 MULTI_NODE = "Training over several nodes is not built yet."
 
 
@@ -42,11 +41,17 @@ class Client(Shared):
     client_id: str | None = key(
         "Name of the participant, unique in the federation; `endpoint_id` if left out.",
     )
-    user_endpoint_config: KwargsBlock | None = not_yet(
-        "Settings of a multi-user endpoint: account, queue, walltime.", why=MULTI_USER
+    user_endpoint_config: KwargsBlock | None = key(
+        "What the endpoint's template takes, such as account, queue and walltime of a facility's endpoint."
     )
-    resource_specification: KwargsBlock | None = not_yet("Resources of each task.", why=MULTI_USER)
-    credentials: KwargsBlock | str | None = not_yet("Which identity submits to the endpoint.", why=MULTI_USER)
+    resource_specification: KwargsBlock | None = key(
+        "Resources of each task, for an endpoint with an MPI engine."
+    )
+    credentials: str | None = key(
+        "Which Globus application submits to this endpoint: the prefix P of the environment variables P_CLIENT_ID "
+        "and P_CLIENT_SECRET, or the path of a file of mode 0600 with client_id and client_secret. The login of "
+        "`appfl-gc login` if left out."
+    )
     experiment_id: str | None = ignored("Identifier of the run.", "The program chooses it.")
     transfer_endpoint_id: str | None = key(
         "Globus Transfer collection of the site.",

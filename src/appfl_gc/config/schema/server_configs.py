@@ -9,9 +9,11 @@ from appfl_gc.config.schema.comm_configs import CommConfigs
 from appfl_gc.config.schema.data_configs import ValDataConfigs
 from appfl_gc.config.schema.train_configs import DEVICE_FORM
 
+UUID_FORM = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+
 
 class ControlConfigs(Block):
-    """The control plane `local`."""
+    """The control planes: `local`, and Globus Compute for endpoints that have a UUID."""
 
     engine: Literal["ProcessPoolEngine", "GlobusComputeEngine"] = key(
         "Engine that runs the calls of `local` endpoints.", "ProcessPoolEngine"
@@ -21,6 +23,31 @@ class ControlConfigs(Block):
         "Payloads up to this many encoded bytes travel inside the call, larger ones by a store.",
         5_000_000,
         ge=0,
+    )
+    request_limit_bytes: int = key(
+        "Globus Compute: the service's limit on one request; calls are grouped so that none exceeds it.",
+        10_000_000,
+        ge=10_000,
+    )
+    results: Literal["auto", "push", "poll"] = key(
+        "Globus Compute: results pushed over AMQP, or polled over HTTPS where a firewall blocks AMQP; `auto` probes.",
+        "auto",
+    )
+    amqp_port: Literal[443, 5671, 5672] | None = key(
+        "Globus Compute: port of the result queue; the service chooses (443) if left out.",
+    )
+    function_id: str | None = key(
+        "Globus Compute: UUID of the entry function as `appfl-gc function register` printed it; registered anew if "
+        "left out.",
+        pattern=UUID_FORM,
+    )
+    endpoint_wait_seconds: float = key(
+        "Globus Compute: how long to wait for endpoints that are offline before the first round.", 300.0, ge=0
+    )
+    lost_after_seconds: float = key(
+        "Globus Compute: calls at an endpoint that has been silent for so long are given up and tried again.",
+        600.0,
+        gt=0,
     )
 
 
@@ -67,7 +94,7 @@ class ServerConfigs(Block):
     )
     logging_output_dirname: str = key("Directory of the run directories.", "./output")
     logging_output_filename: str = key("First part of the server log's name.", "result")
-    control_configs: ControlConfigs = key("The control plane `local`.", ControlConfigs())
+    control_configs: ControlConfigs = key("How calls reach the sites.", ControlConfigs())
     fault_tolerance_configs: FaultToleranceConfigs = key(
         "What happens when a client fails.", FaultToleranceConfigs()
     )

@@ -39,6 +39,10 @@ class LocalPlane:
         """What this control plane can do."""
         return LOCAL
 
+    def task_group(self, call: Call) -> str:
+        """Empty: nothing outlives this process."""
+        return ""
+
     def submit(self, call: Call) -> Future[Reply]:
         """Run ``call`` in its client's slot."""
         return self._slot_of[call.identity.client].submit(call)

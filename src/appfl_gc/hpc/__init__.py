@@ -1,0 +1,1 @@
+"""What is known of facilities and of the endpoints that run there."""

@@ -1,0 +1,1 @@
+"""A Globus Compute service on loopback, for one machine and without an account."""
