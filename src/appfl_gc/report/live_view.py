@@ -28,6 +28,10 @@ from appfl_gc.runner.events import ClientState
 STYLES = {
     ClientState.CONNECTING: "dim",
     ClientState.READY: "cyan",
+    ClientState.SENT: "dim blue",
+    ClientState.NO_LOGIN: "yellow",
+    ClientState.OFFLINE: "yellow",
+    ClientState.QUEUED: "dim blue",
     ClientState.WORKING: "blue",
     ClientState.RETRYING: "yellow",
     ClientState.ARRIVED: "green",
@@ -147,7 +151,8 @@ class _Column:
 
 def _state_text(run: RunProgress, client: ClientProgress) -> str:
     waited = run.elapsed - client.since
-    counts = client.state in {ClientState.WORKING, ClientState.RETRYING, ClientState.CONNECTING}
+    idle = {ClientState.READY, ClientState.ARRIVED, ClientState.WAITING, ClientState.SET_ASIDE}
+    counts = client.state not in idle
     seconds = f" {short_seconds_text(waited)}" if counts and waited >= SHOW_SECONDS_FROM else ""
     return f"{MARK} {client.state.value}{seconds}"
 
@@ -210,7 +215,16 @@ def _counts(clients: Sequence[ClientProgress]) -> Text:
 
 def _first_to_look_at(client: ClientProgress) -> tuple[int, float, str]:
     """Clients in trouble first, then those that have worked longest, then the rest by name."""
-    order = (ClientState.RETRYING, ClientState.SET_ASIDE, ClientState.WORKING, ClientState.CONNECTING)
+    order = (
+        ClientState.NO_LOGIN,
+        ClientState.OFFLINE,
+        ClientState.RETRYING,
+        ClientState.SET_ASIDE,
+        ClientState.QUEUED,
+        ClientState.WORKING,
+        ClientState.SENT,
+        ClientState.CONNECTING,
+    )
     rank = order.index(client.state) if client.state in order else len(order)
     return rank, client.since if rank < len(order) else 0.0, client.name
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TextIO
 
 from appfl_gc.protocol.wire import clean_text
@@ -23,6 +24,13 @@ from appfl_gc.runner.events import (
 )
 
 CLIENTS_NAMED = 20
+_WAITS = MappingProxyType(
+    {
+        ClientState.NO_LOGIN: "waits for a login",
+        ClientState.OFFLINE: "waits for its endpoint",
+        ClientState.QUEUED: "waits for nodes",
+    }
+)
 
 
 class PlainDisplay:
@@ -119,6 +127,8 @@ class PlainDisplay:
         clients = self._progress.clients
         if event.state is ClientState.RETRYING:
             yield f"{event.client} is tried again{f': {event.detail}' if event.detail else ''}"
+        if event.state in _WAITS and len(clients) <= CLIENTS_NAMED:
+            yield f"{event.client} {_WAITS[event.state]}{f': {event.detail}' if event.detail else ''}"
         if event.state is not ClientState.READY or event.client in self._ready:
             return
         self._ready.add(event.client)

@@ -23,14 +23,14 @@ class CallFactory:
     Attributes:
         run: the run's id.
         seed: the configured seed.
-        threads: CPU threads of a client's tensor operations, by client.
+        threads: CPU threads of a client's tensor operations, by client; 0 until its site has said its choice.
         spec: of the global model.
         device_fallback: whether a site without the configured device trains on its CPU (a rehearsal).
     """
 
     run: str
     seed: int
-    threads: Mapping[str, int]
+    threads: dict[str, int]
     spec: UpdateSpec
     device_fallback: bool
     _constant: dict[str, dict[str, Json]] = field(default_factory=dict, init=False, repr=False)

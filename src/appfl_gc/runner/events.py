@@ -17,6 +17,10 @@ class ClientState(str, enum.Enum):
 
     CONNECTING = "connecting"
     READY = "ready"
+    SENT = "sent"
+    NO_LOGIN = "no login"
+    OFFLINE = "offline"
+    QUEUED = "queued"
     WORKING = "working"
     RETRYING = "retrying"
     ARRIVED = "arrived"

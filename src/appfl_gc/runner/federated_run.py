@@ -9,10 +9,12 @@ import queue
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from appfl_gc.aggregator.base import Aggregator
 from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import ClientConfig
+from appfl_gc.control.plane import CallState
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.stores import Stores
 from appfl_gc.protocol.call import Call
@@ -42,13 +44,23 @@ from appfl_gc.runner.calls import HELLO_ROUND, CallFactory
 from appfl_gc.runner.dispatcher import Dispatcher, InFlight
 from appfl_gc.runner.events import ClientChanged, ClientFailed, ClientState, Outcome
 from appfl_gc.runner.global_model import GlobalModel
-from appfl_gc.runner.inbox import Inbox, Interrupted
+from appfl_gc.runner.inbox import Answered, Inbox, Interrupted, Progressed
 from appfl_gc.runner.intake import Intake
 from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.policy import FailurePolicy, Verdict
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.rounds import Rounds
 from appfl_gc.scheduler.base import Scheduler
+
+_SHOWN_AS: Mapping[CallState, ClientState] = MappingProxyType(
+    {
+        CallState.SENDING: ClientState.SENT,
+        CallState.WAITING_FOR_LOGIN: ClientState.NO_LOGIN,
+        CallState.WAITING_FOR_ENDPOINT: ClientState.OFFLINE,
+        CallState.WAITING_FOR_NODES: ClientState.QUEUED,
+        CallState.RUNNING: ClientState.WORKING,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -149,12 +161,31 @@ class FederatedRun:
             heapq.heappop(self._timers)
             self._feed(Timer())
             return
-        if isinstance(item, Interrupted):
-            self._parts.recorder.log(f"{item.signal}: the run ends; what is done is saved.", logging.WARNING)
-            self.ending.interrupted = True
-            self.ending.be(Outcome.INTERRUPTED)
-            self._parts.scheduler.step(self.now, Stopping())
+        match item:
+            case Interrupted():
+                self._interrupted(item)
+            case Progressed():
+                self._progressed(item)
+            case Answered():
+                self._answered(item)
+
+    def _interrupted(self, item: Interrupted) -> None:
+        self._parts.recorder.log(f"{item.signal}: the run ends; what is done is saved.", logging.WARNING)
+        self.ending.interrupted = True
+        self.ending.be(Outcome.INTERRUPTED)
+        self._parts.scheduler.step(self.now, Stopping())
+
+    def _progressed(self, item: Progressed) -> None:
+        if not self._parts.dispatcher.note(item):
             return
+        identity, state = item.progress.call.identity, _SHOWN_AS[item.progress.state]
+        if identity.round == HELLO_ROUND and state in (ClientState.SENT, ClientState.WORKING):
+            state = ClientState.CONNECTING
+        self._parts.recorder.tell(
+            ClientChanged(identity.client, state, identity.round, detail=item.progress.detail)
+        )
+
+    def _answered(self, item: Answered) -> None:
         flight = self._parts.dispatcher.take(item)
         if flight is None:
             return
@@ -186,11 +217,19 @@ class FederatedRun:
         if values.get("torch") is not True:
             raise VersionError("The site has no torch, so it can't train.", "pip install torch at the site.")
         size = as_count(values.get("sample_size"), "The sample size")
+        threads = as_count(values.get("threads"), "The number of threads")
+        parts.calls.threads[client] = threads
         policy = as_line(values.get("policy"), "The site's policy")
         place = as_line(values.get("working_directory"), "The site's working directory")
         environment = as_line(json.dumps(values.get("environment")), "The environment", 4000)
         parts.journal.append(
-            self.now, "hello", client=client, sample_size=size, policy=policy, environment=environment
+            self.now,
+            "hello",
+            client=client,
+            sample_size=size,
+            threads=threads,
+            policy=policy,
+            environment=environment,
         )
         parts.recorder.logger.info("Client %s: user code runs in %s. %s", client, place, policy)
         parts.recorder.tell(ClientChanged(client, ClientState.READY, detail=f"{size} samples"))
@@ -215,7 +254,20 @@ class FederatedRun:
         )
         parts.recorder.tell(ClientFailed(identity.client, identity.round, error, final=not retried))
         if retried:
-            parts.dispatcher.send_again(flight, compute_again=error.error_class is ErrorClass.TRANSFER)
+            again = parts.dispatcher.next_attempt(
+                flight, compute_again=error.error_class is ErrorClass.TRANSFER
+            )
+            parts.journal.append(
+                self.now,
+                "retry",
+                client=identity.client,
+                round=identity.round,
+                attempt=again.identity.attempt,
+                nonce=again.nonce,
+                task_group=parts.dispatcher.task_group(again),
+            )
+            parts.journal.flush()
+            parts.dispatcher.send(again, flight.version)
             parts.recorder.tell(ClientChanged(identity.client, ClientState.RETRYING, identity.round))
             return
         named = replace(error, message=f"Client {identity.client}: {error.message}")
@@ -289,6 +341,7 @@ class FederatedRun:
             threads=call.threads,
             args=dict(action.args),
             grant=call.args["grant"],
+            task_group=parts.dispatcher.task_group(call),
         )
         return call
 

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from appfl_gc.control.plane import Progress
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport
 from appfl_gc.protocol.reply import Reply
@@ -36,11 +37,19 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class Progressed:
+    """A call in flight got further. ``at``: monotonic seconds."""
+
+    progress: Progress
+    at: float
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """Somebody asked the run to end."""
 
     signal: str
 
 
-Item: TypeAlias = Answered | Interrupted
+Item: TypeAlias = Answered | Progressed | Interrupted
 Inbox: TypeAlias = "queue.SimpleQueue[Item]"

@@ -118,6 +118,7 @@ class Intake:
                 "compute_seconds": timing.compute,
                 "transfer_seconds": timing.transfer,
                 "bytes_up": reference.size,
+                **_states(flight, answered),
             }
         )
         self._recorder.tell(
@@ -156,3 +157,9 @@ class Intake:
             self._stores.evict(reference)
         except TransferError as error:
             self._recorder.log(str(error), logging.WARNING)
+
+
+def _states(flight: InFlight, answered: float) -> dict[str, Json]:
+    """The column ``seconds_in`` of a client's row, where the control plane tells how far calls are."""
+    seconds = flight.seconds_in(answered)
+    return {"seconds_in": {state: round(spent, 3) for state, spent in seconds.items()}} if seconds else {}

@@ -16,13 +16,11 @@ from appfl_gc.aggregator.base import Aggregator
 from appfl_gc.aggregator.registry import make_aggregator
 from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import Federation
-from appfl_gc.control.local.engine import EngineSettings
-from appfl_gc.control.local.plane import INLINE_LIMIT, LocalPlane
+from appfl_gc.control.plane import ControlPlane
 from appfl_gc.payload import codec, model_file
 from appfl_gc.payload.arena import Arena
-from appfl_gc.payload.cores import available_cores
 from appfl_gc.payload.stores import FileStore, InlineStore, Stores
-from appfl_gc.protocol.errors import NotSupportedError, UpdateRefusedError, UsageError, UserCodeError
+from appfl_gc.protocol.errors import TransferError, UpdateRefusedError, UsageError, UserCodeError
 from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.protocol.source import Source
 from appfl_gc.protocol.update_spec import Meaning, UpdateSpec
@@ -35,6 +33,7 @@ from appfl_gc.runner.inbox import Inbox
 from appfl_gc.runner.intake import Intake
 from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.metrics import MetricsFile
+from appfl_gc.runner.planes import make_planes
 from appfl_gc.runner.policy import FailurePolicy
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.rounds import Rounds
@@ -49,6 +48,9 @@ from appfl_gc.site.policy import load_policy, policy_path
 from appfl_gc.site.source_loader import LoadedSource, SourceLoader
 from appfl_gc.site.trainer.base import delta_names, load_state
 from appfl_gc.version import VERSION
+
+FILES_ARE_FASTER_FROM = 16 * 1024
+"""Bytes of a payload from which on files take less time than messages; measured between 4 kB and 16 kB."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,9 @@ def set_up(
     initial = _initial_file(model, spec, directory, options.init_model)
     update_spec = _update_spec(model, spec, first.train_configs.send_gradient)
 
-    stores = Stores(
-        InlineStore(min(server.control_configs.inline_limit_bytes, INLINE_LIMIT)),
-        FileStore(directory.payloads),
-    )
+    planes = make_planes(federation, directory, inbox)
+    stack.callback(planes.plane.close)
+    stores = _stores(server.control_configs.inline_limit_bytes, planes.plane, directory, initial)
     arena = Arena(update_spec, len(names), directory.payloads)
     stack.callback(arena.close)
     load_state(model, model_file.open(initial))
@@ -130,11 +131,8 @@ def set_up(
     scheduler = _scheduler(federation, sources, seed)
     aggregator = _aggregator(federation, sources, model, recorder)
 
-    plane, threads = _local_plane(federation, directory)
-    stack.callback(plane.close)
-
     run_id = directory.path.name
-    calls = CallFactory(run_id, seed, threads, spec, device_fallback=options.local)
+    calls = CallFactory(run_id, seed, planes.threads, spec, device_fallback=options.local)
     fault = server.fault_tolerance_configs
     journal.append(
         0.0,
@@ -143,7 +141,7 @@ def set_up(
         version=VERSION,
         seed=seed,
         clients=names,
-        threads=threads,
+        threads=planes.threads,
         spec=spec.to_json(),
         sources={name: {k: s.sha256 for k, s in client.sources.items()} for name, client in clients.items()},
     )
@@ -157,7 +155,7 @@ def set_up(
         clients=clients,
         calls=calls,
         inbox=inbox,
-        dispatcher=Dispatcher(plane, inbox),
+        dispatcher=Dispatcher(planes.plane, inbox),
         stores=stores,
         arena=arena,
         scheduler=scheduler,
@@ -172,13 +170,6 @@ def set_up(
 
 
 def _refuse_what_is_missing(federation: Federation, options: RunOptions) -> None:
-    remote = [client for client in federation.clients if client.endpoint_id != "local"]
-    if remote:
-        names = ", ".join(client.client_id for client in remote[:5])
-        raise NotSupportedError(
-            f"Clients at Globus Compute endpoints ({names}) are not supported yet.",
-            "--local rehearses this configuration on this machine; endpoint_id: local makes it permanent.",
-        )
     if options.enable_server_val and federation.server_configs.val_data_configs is None:
         raise UsageError(
             "--enable_server_val asks for validation at the server, but the configuration has no "
@@ -187,23 +178,24 @@ def _refuse_what_is_missing(federation: Federation, options: RunOptions) -> None
         )
 
 
-def _local_plane(federation: Federation, directory: RunDirectory) -> tuple[LocalPlane, dict[str, int]]:
-    """The local control plane, and the CPU threads of each client.
+def _stores(inline_limit: int, plane: ControlPlane, directory: RunDirectory, initial: Path) -> Stores:
+    """Where payloads travel.
 
-    Threads follow from cores and clients, never from the number of workers: they change the bits.
+    Raises:
+        TransferError: if the model is too large for messages and there is no store that sites reach.
     """
-    control = federation.server_configs.control_configs
-    names = [client.client_id for client in federation.clients]
-    cores = available_cores()
-    at_once = min(len(names), cores)
-    local = directory.local
-    settings = EngineSettings(control.engine, local, local / "site", local / "worker.log")
-    plane = LocalPlane(names, control.slots or at_once, settings)
-    threads = {
-        client.client_id: client.train_configs.num_threads or max(1, cores // at_once)
-        for client in federation.clients
-    }
-    return plane, threads
+    limit = min(inline_limit, plane.capabilities.inline_limit)
+    if plane.capabilities.shared_file_system:
+        return Stores(InlineStore(min(limit, FILES_ARE_FASTER_FROM)), FileStore(directory.payloads))
+    size = initial.stat().st_size
+    if size > limit:
+        raise TransferError(
+            f"The model has {size:,} bytes; inside a message of {plane.capabilities.name} it may have {limit:,}, "
+            "and stores for larger models (S3, ProxyStore) are not supported yet. Nothing was sent.",
+            "Use a smaller model, or rehearse with --local, where models travel by files. "
+            "control_configs.inline_limit_bytes and request_limit_bytes set the limit.",
+        )
+    return Stores(InlineStore(limit))
 
 
 def _initial_file(model: nn.Module, spec: UpdateSpec, directory: RunDirectory, given: Path | None) -> Path:

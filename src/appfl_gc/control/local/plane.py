@@ -12,8 +12,8 @@ from appfl_gc.control.plane import Capabilities
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.reply import Reply
 
-# The engine's own limit on a result is 10 MiB of text; from about 4 kB on, a file takes less time.
-INLINE_LIMIT = 16 * 1024
+# The engine's own limit on a result is 10 MiB of text, and base64 makes 4 bytes of 3.
+INLINE_LIMIT = 7_500_000
 LOCAL = Capabilities("local", INLINE_LIMIT, shared_file_system=True, reattach=False, cancel=True)
 
 

@@ -34,7 +34,7 @@ def sample_size(context: CallContext) -> Answer:
 
 
 def describe_training(context: CallContext) -> dict[str, Json]:
-    """The sample size; builds dataset and model and tries what training will need.
+    """The sample size and the CPU threads of training; builds dataset and model and tries what training will need.
 
     Raises:
         UserCodeError: if dataset, model, loss, metric, device or optimiser can't be had, or the model is not
@@ -54,7 +54,7 @@ def describe_training(context: CallContext) -> dict[str, Json]:
             "The training dataset is empty.", "Check dataset_kwargs, or what the loader finds at this site."
         )
     client.check()
-    return {"sample_size": size}
+    return {"sample_size": size, "threads": context.call.threads or torch.get_num_threads()}
 
 
 def train(context: CallContext) -> Answer:
