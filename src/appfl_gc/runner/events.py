@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from appfl_gc.control.globus_compute.endpoint_facts import EndpointState
 from appfl_gc.protocol.errors import ErrorReport
 from appfl_gc.protocol.measures import Timing
 
@@ -38,6 +39,39 @@ class RunStarted:
     rounds: int
     model_bytes: int
     parameters: int
+
+
+@dataclass(frozen=True)
+class EndpointRow:
+    """One endpoint before the first task, as one identity sees it; texts that the service told are cleaned.
+
+    ``clients`` are at it; ``detail`` says why calls can't go there, or ""; ``name`` and ``agent_version`` are ""
+    where the service does not tell them.
+    """
+
+    endpoint_id: str
+    name: str
+    clients: tuple[str, ...]
+    state: EndpointState
+    detail: str = ""
+    agent_version: str = ""
+
+
+@dataclass(frozen=True)
+class EndpointsChecked:
+    """What the endpoints are like, before the first task: at once, at each change, now and then while waiting.
+
+    The run waits for those that are offline, ``wait_seconds`` in all, of which ``waited`` are over.
+    """
+
+    rows: tuple[EndpointRow, ...]
+    waited: float
+    wait_seconds: float
+
+    @property
+    def waits_for(self) -> tuple[EndpointRow, ...]:
+        """The endpoints that the run waits for."""
+        return tuple(row for row in self.rows if row.state.may_change)
 
 
 @dataclass(frozen=True)
@@ -127,6 +161,7 @@ class RunFinished:
 
 RunEvent: TypeAlias = (
     RunStarted
+    | EndpointsChecked
     | ClientChanged
     | ClientTrained
     | RoundStarted

@@ -21,8 +21,15 @@ class EndpointState(str, enum.Enum):
     REFUSED = "refused"
     """It does not exist, or is not shared with the identity that asks."""
     NO_LOGIN = "no login"
+    NO_ANSWER = "no answer"
+    """The service could not be asked."""
     UNKNOWN = "unknown"
-    """The service could not be asked, or does not say."""
+    """The service does not say."""
+
+    @property
+    def may_change(self) -> bool:
+        """Whether waiting may help."""
+        return self in {EndpointState.OFFLINE, EndpointState.NO_LOGIN, EndpointState.NO_ANSWER}
 
 
 class EndpointDirectory(Protocol):
@@ -92,16 +99,14 @@ def _description(directory: EndpointDirectory, endpoint_id: str) -> Mapping[str,
 
 
 def _state(status: Mapping[str, Json]) -> EndpointState:
-    try:
-        return EndpointState(str(status.get("status")).lower())
-    except ValueError:
-        return EndpointState.UNKNOWN
+    said = {"online": EndpointState.ONLINE, "offline": EndpointState.OFFLINE}
+    return said.get(str(status.get("status")).lower(), EndpointState.UNKNOWN)
 
 
 def _state_of_error(error: DeliveryError) -> EndpointState:
     if isinstance(error, LoginError):
         return EndpointState.NO_LOGIN
-    return EndpointState.REFUSED if isinstance(error, EndpointError) else EndpointState.UNKNOWN
+    return EndpointState.REFUSED if isinstance(error, EndpointError) else EndpointState.NO_ANSWER
 
 
 def _facts(endpoint_id: str, state: EndpointState, document: Mapping[str, Json]) -> EndpointFacts:
