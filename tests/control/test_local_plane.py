@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -15,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from appfl_gc.control.local import engine
 from appfl_gc.control.local.engine import EngineSettings
 from appfl_gc.control.local.plane import LocalPlane
 from appfl_gc.protocol.call import Call
@@ -135,6 +137,31 @@ def test_the_globus_compute_engine_on_request(tmp_path: Path) -> None:
         plane.close()
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert not [process for process in alive if "resource_tracker" not in " ".join(process.cmdline())]
+
+
+def test_an_engine_is_shut_down_once_however_many_threads_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Engine:
+        shutdowns = 0
+
+        def start(self, **_: object) -> None: ...
+
+        def shutdown(self, **_: object) -> None:
+            self.shutdowns += 1
+            together.wait(DEADLINE)
+
+    together, real = threading.Barrier(2), Engine()
+    monkeypatch.setattr(engine, "_globus_compute_engine", lambda settings: real)
+    settings = EngineSettings("GlobusComputeEngine", tmp_path, tmp_path / "site", tmp_path / "worker.log")
+    ended = engine.LocalEngine(settings)
+    first = threading.Thread(target=ended.kill)
+    first.start()
+    _wait_for(lambda: real.shutdowns == 1)
+    ended.kill()
+    together.wait(DEADLINE)
+    first.join(DEADLINE)
+    assert real.shutdowns == 1
 
 
 def test_a_script_without_the_usual_guard_is_not_run_again(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ class LocalEngine:
             raise NotSupportedError(
                 f"The engine {settings.kind} is not supported yet.", f"Engines are {', '.join(ENGINES)}."
             )
+        self._shut_down = threading.Lock()
         self._engine.start(endpoint_id=uuid.uuid4(), run_dir=str(settings.directory))
 
     def run(self, task_id: uuid.UUID, packed: bytes) -> bytes:
@@ -111,9 +112,11 @@ class LocalEngine:
         return result
 
     def kill(self) -> None:
-        """End the workers and everything that they started, at once."""
+        """End the workers and everything that they started, at once. From any thread, any number of times."""
         self._kill()
-        self._engine.shutdown(block=False)
+        # Once: when two threads close the sockets of a GlobusComputeEngine, one of them hangs for good.
+        if self._shut_down.acquire(blocking=False):
+            self._engine.shutdown(block=False)
 
 
 def _globus_compute_engine(settings: EngineSettings) -> Any:
