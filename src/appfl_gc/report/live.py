@@ -8,10 +8,12 @@ import time
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.text import Text
 
+from appfl_gc.report.endpoints import endpoint_table, listed
 from appfl_gc.report.live_view import view
 from appfl_gc.report.progress import Clock, RunProgress
-from appfl_gc.runner.events import RunEvent, RunFinished, RunStarted
+from appfl_gc.runner.events import EndpointsChecked, RunEvent, RunFinished, RunStarted
 
 REPAINTS_PER_SECOND = 4
 
@@ -29,6 +31,7 @@ class LiveDisplay:
         self._lock = threading.Lock()
         self._progress = RunProgress(clock)
         self._live: Live | None = None
+        self._endpoints_shown = False
 
     def __enter__(self) -> LiveDisplay:
         """Nothing is shown before the run starts."""
@@ -44,8 +47,23 @@ class LiveDisplay:
             self._progress.apply(event)
         if isinstance(event, RunStarted):
             self._open()
+        elif isinstance(event, EndpointsChecked):
+            self._show_endpoints(event)
         elif isinstance(event, RunFinished):
             self.close()
+
+    def _show_endpoints(self, event: EndpointsChecked) -> None:
+        """The first table stays above the display, with what is wrong; later changes show in the display."""
+        if self._endpoints_shown:
+            return
+        self._endpoints_shown = True
+        rows, rest = listed(event.rows)
+        if rows:
+            self._console.print(endpoint_table(rows))
+        for row in rows:
+            if row.detail:
+                self._console.print(Text(f"{', '.join(row.clients)}: {row.detail}"), soft_wrap=True)
+        self._console.print(Text(f"{rest}\n" if rest else ""))
 
     def close(self) -> None:
         """Erase the display and give the cursor back; again is harmless."""

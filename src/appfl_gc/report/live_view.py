@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from appfl_gc.protocol.measures import Timing
+from appfl_gc.report.endpoints import waiting_text
 from appfl_gc.report.figures import (
     accuracy_of,
     bytes_text,
@@ -110,7 +111,11 @@ def done_share(run: RunProgress) -> float:
 
 def _metrics_line(run: RunProgress, width: int) -> Text:
     if not run.rounds_done:
-        return Text("No round is done yet.", style="dim", no_wrap=True, overflow="ellipsis")
+        waiting = "" if run.endpoints is None else waiting_text(run.endpoints, run.elapsed - run.endpoints_at)
+        text, style = (waiting, "yellow") if waiting else ("No round is done yet.", "dim")
+        line = Text(text, style=style, no_wrap=True, overflow="ellipsis")
+        line.truncate(width, overflow="ellipsis")
+        return line
     best = f" (best: round {run.best_round})" if run.best_round else ""
     line = Text(f"After round {run.rounds_done}{best}:", style="dim")
     for name in sorted(run.metrics, key=_metric_rank):

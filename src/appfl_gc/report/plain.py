@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TextIO
 
 from appfl_gc.protocol.wire import clean_text
+from appfl_gc.report.endpoints import endpoint_lines, listed, waiting_text
 from appfl_gc.report.figures import bytes_text, clock_text, metrics_text, seconds_text
 from appfl_gc.report.progress import Clock, RunProgress
 from appfl_gc.runner.events import (
@@ -16,6 +17,8 @@ from appfl_gc.runner.events import (
     ClientFailed,
     ClientState,
     ClientTrained,
+    EndpointRow,
+    EndpointsChecked,
     Logged,
     RoundFinished,
     RoundStarted,
@@ -51,6 +54,7 @@ class PlainDisplay:
         self._progress = RunProgress(clock)
         self._ready: set[str] = set()
         self._told_ready = False
+        self._endpoints: tuple[EndpointRow, ...] = ()
 
     def __enter__(self) -> PlainDisplay:
         """Nothing to set up."""
@@ -95,6 +99,8 @@ class PlainDisplay:
                 size = f"{event.parameters:,} parameters, {bytes_text(event.model_bytes)}"
                 yield f"Run {event.run_id}: {clients}, {rounds}, model of {size}"
                 yield f"Run directory: {event.run_dir}"
+            case EndpointsChecked():
+                yield from self._endpoint_lines(event)
             case RoundStarted():
                 yield f"Round {event.round} of {run.rounds}"
             case ClientChanged():
@@ -115,6 +121,17 @@ class PlainDisplay:
                     f"Round {event.round} of {run.rounds} done in {seconds_text(event.seconds)}"
                     f"{_metrics_text(event.metrics)}{best}{ahead}"
                 )
+
+    def _endpoint_lines(self, event: EndpointsChecked) -> Iterator[str]:
+        """All endpoints at first, then those that changed, and what is waited for."""
+        changed, rest = listed([row for row in event.rows if row not in self._endpoints])
+        if not self._endpoints:
+            yield "Endpoints:"
+        for line in [*endpoint_lines(changed), *([rest] if rest else [])]:
+            yield f"  {line}"
+        self._endpoints = event.rows
+        if event.waits_for:
+            yield waiting_text(event)
 
     def _shows(self, event: Logged) -> bool:
         if event.level >= logging.WARNING:

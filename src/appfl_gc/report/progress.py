@@ -16,6 +16,7 @@ from appfl_gc.runner.events import (
     ClientFailed,
     ClientState,
     ClientTrained,
+    EndpointsChecked,
     Logged,
     RoundFinished,
     RoundStarted,
@@ -85,6 +86,8 @@ class RunProgress:
         self.model_bytes = 0
         self.parameters = 0
         self.clients: dict[str, ClientProgress] = {}
+        self.endpoints: EndpointsChecked | None = None
+        self.endpoints_at = 0.0
         self.round = 0
         self.round_began = 0.0
         self.rounds_done = 0
@@ -123,6 +126,8 @@ class RunProgress:
                 )
                 for name in event.clients:
                     self.client(name)
+            case EndpointsChecked():
+                self.endpoints, self.endpoints_at = event, self.elapsed
             case ClientChanged():
                 self._changed(event)
             case ClientTrained():

@@ -10,6 +10,7 @@ from pathlib import Path
 from appfl_gc.runner.events import (
     Callback,
     ClientFailed,
+    EndpointsChecked,
     Logged,
     RoundFinished,
     RoundStarted,
@@ -93,6 +94,8 @@ def _describe(event: RunEvent) -> tuple[int, str]:
             f"Run {event.run_id}: {len(event.clients)} clients, {event.rounds} rounds, model of "
             f"{event.parameters} parameters ({event.model_bytes} bytes), directory {event.run_dir}"
         )
+    if isinstance(event, EndpointsChecked):
+        return logging.INFO, "\n".join(_endpoints(event))
     if isinstance(event, RoundStarted):
         return logging.INFO, f"Round {event.round} begins."
     if isinstance(event, RoundFinished):
@@ -111,3 +114,13 @@ def _describe(event: RunEvent) -> tuple[int, str]:
             f"Run {event.outcome.value} after {event.rounds} rounds, {event.seconds:.1f} s{why}",
         )
     return logging.INFO, ""
+
+
+def _endpoints(event: EndpointsChecked) -> list[str]:
+    lines = [
+        f"Endpoint {row.endpoint_id}{f' {row.name}' if row.name else ''} of {', '.join(row.clients)}: {row.state.value}. {row.detail}".rstrip()
+        for row in event.rows
+    ]
+    if event.waits_for:
+        lines.append(f"Waiting for {len(event.waits_for)} of them, at most {event.wait_seconds:.0f} s.")
+    return lines
