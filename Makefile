@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 CONSTRAINT := $(shell $(PYTHON) -c 'import sys; print("--constraint constraints/tested.txt" * (sys.version_info[:2] == (3, 11)))')
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test test-pythons lint docs bench chaos clean constraints
+.PHONY: run test test-pythons other-site lint docs recording bench chaos clean constraints
 
 ## the main job: two clients on this machine, real digits, no account
 run: $(VENV)/.installed
@@ -27,6 +27,10 @@ test: $(VENV)/.installed-dev lint
 test-pythons:
 	sh tools/test_without_torch.sh python3.10 python3.12 python3.13
 
+## a site's environment without torch under another Python, for tests/globus_compute
+other-site:
+	sh tools/site_without_torch.sh python3.12 python3.13 python3.10
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,6 +39,10 @@ lint: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+## record the run with four endpoints that the documentation shows; needs rabbitmq-server
+recording: $(VENV)/.installed-dev
+	$(BIN)/python docs/recording/record.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run_all.py
