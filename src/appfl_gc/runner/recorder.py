@@ -117,10 +117,12 @@ def _describe(event: RunEvent) -> tuple[int, str]:
 
 
 def _endpoints(event: EndpointsChecked) -> list[str]:
-    lines = [
-        f"Endpoint {row.endpoint_id}{f' {row.name}' if row.name else ''} of {', '.join(row.clients)}: {row.state.value}. {row.detail}".rstrip()
-        for row in event.rows
-    ]
+    lines = []
+    for row in event.rows:
+        named = f"{row.endpoint_id} {row.name}".rstrip()
+        lines.append(
+            f"Endpoint {named} of {', '.join(row.clients)}: {row.state.value}. {row.detail}".rstrip()
+        )
     if event.waits_for:
         lines.append(f"Waiting for {len(event.waits_for)} of them, at most {event.wait_seconds:.0f} s.")
     return lines
