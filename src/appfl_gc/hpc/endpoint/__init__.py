@@ -1,0 +1,1 @@
+"""Globus Compute endpoints of this machine: write, check, rewrite and run them."""

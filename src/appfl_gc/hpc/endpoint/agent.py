@@ -1,0 +1,308 @@
+"""Run an endpoint's agent: start it in a session of its own, ask how it is, stop it with all that it started."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from appfl_gc.hpc.endpoint import processes
+from appfl_gc.hpc.endpoint.configure import CONFIG, IDENTIFIER, PID, USER_DIRECTORY, user_directory
+from appfl_gc.hpc.endpoint.options import check_name
+from appfl_gc.hpc.endpoint.worker_environment import KEEP_ENVIRONMENT, MARKER, binaries
+from appfl_gc.protocol.errors import EndpointError, NotSupportedError, UsageError, VersionError
+from appfl_gc.protocol.wire import clean_text
+
+START_SECONDS = 60.0
+PROGRAM = "globus-compute-endpoint"
+OUTPUT = "agent_output.log"
+LOG = "endpoint.log"
+HOST = "appfl_gc_host.json"
+
+_POLL = 0.05
+_SHOWN = 2000
+
+
+class State(str, enum.Enum):
+    """How an agent is."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    LEFTOVERS = "stopped, but processes are left"
+    ELSEWHERE = "started on another machine"
+
+
+@dataclass(frozen=True)
+class AgentStatus:
+    """What is known of an agent on this machine.
+
+    Attributes:
+        name: the endpoint's name.
+        directory: its files.
+        state: how it is.
+        endpoint_id: its UUID, or None before it was ever registered.
+        pid: the agent's process, or None.
+        host: the machine that it was started on, or None.
+        processes: ids of all its processes here.
+    """
+
+    name: str
+    directory: Path
+    state: State
+    endpoint_id: str | None
+    pid: int | None
+    host: str | None
+    processes: tuple[int, ...]
+
+
+def start(
+    name: str,
+    user_dir: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    deadline_seconds: float = START_SECONDS,
+) -> AgentStatus:
+    """Start the agent of an endpoint and wait until the service has registered it.
+
+    The agent goes on when this process ends. It runs in a session of its own: when it stops it signals its
+    whole process group.
+
+    Args:
+        name: the endpoint.
+        user_dir: where endpoints are; the agent's own choice if None.
+        environ: the agent's environment; this process's if None.
+        deadline_seconds: how long registration may take.
+
+    Raises:
+        UsageError: if there is no such endpoint, or it runs already.
+        EndpointError: if the agent ends, with its own words, or is not registered in time; nothing is left then.
+        VersionError: if the agent is not installed beside this Python.
+        NotSupportedError: if this is not Linux.
+    """
+    require_linux()
+    directory = _directory(name, user_dir)
+    found = status(name, user_dir)
+    if found.state is State.RUNNING:
+        raise UsageError(
+            f"The endpoint {name} runs already (process {found.pid}).",
+            f"`appfl-gc endpoint stop {name}` stops it.",
+        )
+    if found.state is State.ELSEWHERE:
+        raise UsageError(
+            f"The endpoint {name} was started on {found.host} and has not been stopped there.",
+            f"Stop it on {found.host}. If that machine has restarted, remove {directory / PID} first.",
+        )
+    if found.state is State.LEFTOVERS:
+        stop(name, user_dir)
+    (directory / PID).unlink(missing_ok=True)
+    before = _stamp(directory / IDENTIFIER)
+    with (directory / OUTPUT).open("wb") as output:
+        process = subprocess.Popen(
+            [str(_program()), "start", name],
+            env=_environment(directory, os.environ if environ is None else environ),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    (directory / HOST).write_text(json.dumps({"host": os.uname().nodename, "pid": process.pid}))
+    try:
+        _await_registration(directory, process, before, deadline_seconds)
+    except BaseException:
+        processes.end(_all(directory, process.pid))
+        process.wait()
+        (directory / PID).unlink(missing_ok=True)
+        raise
+    return status(name, user_dir)
+
+
+def stop(name: str, user_dir: Path | None = None, *, patience: float = 25.0) -> tuple[int, ...]:
+    """Stop an endpoint's agent, its user endpoints and what they left; the ids of the processes ended.
+
+    Args:
+        name: the endpoint.
+        user_dir: where endpoints are; the agent's own choice if None.
+        patience: seconds that the agent has to stop its user endpoints, which cancel their batch jobs.
+
+    Raises:
+        UsageError: if there is no such endpoint, or it was started on another machine.
+    """
+    directory = _directory(name, user_dir)
+    found = status(name, user_dir)
+    if found.state is State.ELSEWHERE:
+        raise UsageError(
+            f"The endpoint {name} was started on {found.host}, so its processes are there.",
+            f"Run `appfl-gc endpoint stop {name}` on {found.host}.",
+        )
+    everything = _all(directory, found.pid)
+    agent = [process for process in everything if process.pid == found.pid]
+    for process in agent:
+        process.terminate()
+    processes.wait(agent, patience)
+    # Its user endpoints may have started more in the meantime, and a killed one leaves its interchange.
+    left = {process.pid: process for process in [*everything, *processes.processes_of(directory)]}
+    processes.end([process for process in left.values() if processes.running(process)])
+    (directory / PID).unlink(missing_ok=True)
+    (directory / HOST).unlink(missing_ok=True)
+    return tuple(sorted(left))
+
+
+def status(name: str, user_dir: Path | None = None) -> AgentStatus:
+    """How an endpoint's agent is, as far as this machine can tell; raises ``UsageError`` if there is none."""
+    directory = _directory(name, user_dir)
+    recorded = _read_json(directory / HOST)
+    host = recorded.get("host")
+    here = [process for process in processes.processes_of(directory) if processes.running(process)]
+    pid = _pid(directory)
+    running = pid is not None and (pid in {process.pid for process in here} or _is_agent(pid))
+    if running:
+        state = State.RUNNING
+    elif isinstance(host, str) and host != os.uname().nodename and pid is not None:
+        state = State.ELSEWHERE
+    else:
+        state = State.LEFTOVERS if here else State.STOPPED
+    identifier = _read_json(directory / IDENTIFIER).get("endpoint_id")
+    return AgentStatus(
+        name=name,
+        directory=directory,
+        state=state,
+        endpoint_id=identifier if isinstance(identifier, str) else None,
+        pid=pid if running else None,
+        host=host if isinstance(host, str) else None,
+        processes=tuple(sorted(process.pid for process in here)),
+    )
+
+
+def list_endpoints(user_dir: Path | None = None) -> list[AgentStatus]:
+    """Every endpoint that was configured here, by name; user endpoints are left out."""
+    root = user_dir or user_directory()
+    names = sorted(path.parent.name for path in root.glob(f"*/{CONFIG}"))
+    return [status(name, root) for name in names if not name.startswith(("uep.", "."))]
+
+
+def require_linux(system: str = sys.platform) -> None:
+    """Raise ``NotSupportedError`` with what to do where the agent can't run."""
+    if not system.startswith("linux"):
+        raise NotSupportedError(
+            "The Globus Compute agent runs on Linux only.",
+            "Run the endpoint on a Linux machine, in a Linux container or in WSL 2; this machine can still be "
+            "the server of a run, and `endpoint_id: local` trains here without an agent.",
+        )
+
+
+def _directory(name: str, user_dir: Path | None) -> Path:
+    check_name(name)
+    directory = ((user_dir or user_directory()) / name).expanduser().absolute()
+    if not directory.is_dir():
+        raise UsageError(
+            f"There is no endpoint {name} in {directory.parent}.",
+            f"`appfl-gc endpoint list` shows those there are, `appfl-gc endpoint configure {name}` makes one.",
+        )
+    return directory
+
+
+def _program() -> Path:
+    program = binaries() / PROGRAM
+    if not program.is_file():
+        raise VersionError(
+            f"{PROGRAM} is not installed beside {sys.executable}.",
+            "Install it into this environment: `pip install globus-compute-endpoint`.",
+        )
+    return program
+
+
+def _environment(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    path = [str(binaries()), environ.get("PATH", os.defpath)]
+    return {
+        **environ,
+        "PATH": os.pathsep.join(path),
+        USER_DIRECTORY: str(directory.parent),
+        MARKER: str(directory),
+        KEEP_ENVIRONMENT: "1",
+    }
+
+
+def _await_registration(
+    directory: Path, process: subprocess.Popen[bytes], before: int | None, seconds: float
+) -> None:
+    """Return when the agent has written the UUID that it was registered with."""
+    ends = time.monotonic() + seconds
+    while _pid(directory) != process.pid or _stamp(directory / IDENTIFIER) in (None, before):
+        if process.poll() is not None:
+            raise EndpointError(
+                f"The agent of the endpoint {directory.name} ended with status {process.returncode}:\n"
+                f"{_words(directory)}",
+                f"Its log is {directory / LOG}.",
+            )
+        if time.monotonic() > ends:
+            raise EndpointError(
+                f"The agent of the endpoint {directory.name} was not registered within {seconds:g} seconds; "
+                f"it has been stopped.\n{_words(directory)}",
+                f"Its log is {directory / LOG}. Is the service reachable from here?",
+            )
+        time.sleep(_POLL)
+
+
+def _words(directory: Path) -> str:
+    """The end of what the agent wrote; of a Python trace its last line only."""
+    try:
+        text = (directory / OUTPUT).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    traced = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent")]
+    if traced:
+        lines = [*lines[: traced[0]], lines[-1]]
+    return clean_text("\n".join(lines)[-_SHOWN:]).strip()
+
+
+def _all(directory: Path, agent: int | None) -> list[psutil.Process]:
+    found = {process.pid: process for process in processes.processes_of(directory)}
+    if agent is not None and psutil.pid_exists(agent):
+        try:
+            process = psutil.Process(agent)
+            family = [process, *process.children(recursive=True)]
+        except psutil.Error:
+            family = []
+        found |= {process.pid: process for process in family}
+    return list(found.values())
+
+
+def _is_agent(pid: int) -> bool:
+    # An agent that was started by hand has no marker; a process id may have gone to another program.
+    try:
+        title = " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
+    return "Globus Compute Endpoint" in title or PROGRAM in title
+
+
+def _pid(directory: Path) -> int | None:
+    try:
+        return int((directory / PID).read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _stamp(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
