@@ -318,3 +318,24 @@ def test_a_terminal_gets_the_live_display_and_is_restored(
     assert ("[0:00:00] Round 1 of 3" in shown) is not live
     assert ("after 3 of 3 rounds" in shown) is (code is ExitCode.FINISHED)
     assert "Traceback" not in shown
+
+
+def test_tokens_are_named_and_the_names_reach_the_run(
+    api: RunStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", "very-secret")
+    path = tmp_path / "token"
+    path.write_text("very-secret")
+    result = invoke(*FILES, "--compute_token", "MY_TOKEN", "--openid-token", str(path))
+    assert result.exit_code == ExitCode.FINISHED, result.stderr
+    assert (api.called["compute_token"], api.called["openid_token"]) == ("MY_TOKEN", str(path))
+    assert "very-secret" not in result.output
+
+
+@pytest.mark.parametrize("option", ["--compute_token", "--openid_token"])
+def test_a_token_that_is_an_argument_is_refused_and_not_repeated(option: str, api: RunStub) -> None:
+    result = invoke(*FILES, option, "Agx-very-secret", "--debug")
+    assert result.exit_code == ExitCode.CONFIGURATION
+    assert option in result.stderr and "never belongs on a command line" in result.stderr
+    assert "Agx-very-secret" not in result.output
+    assert api.called == {}

@@ -20,6 +20,7 @@ from appfl_gc.cli.failure import tell_diagnostics, tell_report
 from appfl_gc.cli.login_node import login_node_warning
 from appfl_gc.cli.program import Program
 from appfl_gc.cli.stdout_owner import owned_stdout
+from appfl_gc.cli.token_options import token_options
 from appfl_gc.protocol.errors import AppflGcError
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class RunOptions:
     debug: bool
     quiet: bool
     init_model: Path | None
+    compute_token: str | None
+    openid_token: str | None
 
 
 def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -156,6 +159,7 @@ def _config_file(ctx: click.Context, parameter: click.Parameter, value: Path | N
     help="Start from this saved model.",
     type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
 )
+@token_options
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings, failures and the closing summary.")
 @click.pass_context
 def run_command(ctx: click.Context, /, **parsed: object) -> None:
@@ -257,6 +261,8 @@ def _train(options: RunOptions, federation: Federation, displays: Sequence[Displ
                 local_data=options.local_data,
                 enable_server_val=options.enable_server_val,
                 init_model=options.init_model,
+                compute_token=options.compute_token,
+                openid_token=options.openid_token,
                 federation=federation,
             )
     except KeyboardInterrupt:
@@ -304,6 +310,8 @@ def _command_line(options: RunOptions) -> list[str]:
         "--strict": options.strict,
     }
     words += [name for name, given in flags.items() if given]
+    tokens = {"--compute_token": options.compute_token, "--openid_token": options.openid_token}
+    words += [word for name, source in tokens.items() if source is not None for word in (name, source)]
     for name, function in options.local_data.items():
         words += ["--local-data", f"{name}={function}"]
     for override in options.overrides:

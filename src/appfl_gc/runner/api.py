@@ -66,6 +66,8 @@ def run(
     local_data: Mapping[str, str] | None = None,
     enable_server_val: bool = False,
     init_model: str | Path | None = None,
+    compute_token: str | None = None,
+    openid_token: str | None = None,
     federation: Federation | None = None,
 ) -> RunResult:
     """Train one model over all clients of the two configuration files.
@@ -80,6 +82,9 @@ def run(
         local_data: for a rehearsal, ``NAME`` to ``FILE.py:FUNCTION``: dataset functions in place of the sites'.
         enable_server_val: insist on server validation: without ``val_data_configs`` this is an error.
         init_model: safetensors file to start from instead of initial weights.
+        compute_token: name of an environment variable, or of a file of mode 0600, with a token for Globus Compute,
+            for clients without ``credentials``; a login is better, for a token is not renewed.
+        openid_token: likewise with a token for Globus Auth, which tells whose the other is.
         federation: a configuration that is loaded already, in place of the two paths.
 
     Returns:
@@ -100,7 +105,13 @@ def run(
             local=local,
             local_data=local_data or {},
         )
-    options = RunOptions(local, enable_server_val, None if init_model is None else Path(init_model))
+    options = RunOptions(
+        local,
+        enable_server_val,
+        None if init_model is None else Path(init_model),
+        compute_token,
+        openid_token,
+    )
     started = time.monotonic()
     now = time.localtime()
     server = federation.server_configs

@@ -36,10 +36,18 @@ def remote_clients(federation: Federation) -> list[ClientConfig]:
     return [client for client in federation.clients if client.endpoint_id != LOCAL]
 
 
-def make_planes(federation: Federation, directory: RunDirectory, inbox: Inbox) -> Planes:
+def make_planes(
+    federation: Federation,
+    directory: RunDirectory,
+    inbox: Inbox,
+    tokens: tuple[str | None, str | None] = (None, None),
+) -> Planes:
     """A control plane for the clients of this machine, one for those at endpoints, or both behind one face.
 
+    ``tokens`` name where a token for Globus Compute and one for Globus Auth are read, in place of the login.
+
     Raises:
+        UsageError: if a token's name names nothing.
         AppflGcError: if credentials can't be had, or this machine can't run local clients.
     """
     control = federation.server_configs.control_configs
@@ -56,7 +64,7 @@ def make_planes(federation: Federation, directory: RunDirectory, inbox: Inbox) -
         plane = _local_plane(local, control, at_once, directory)
         plane_of |= {client.client_id: plane for client in local}
     if remote:
-        far = _globus_compute_plane(federation, remote, inbox)
+        far = _globus_compute_plane(federation, remote, inbox, tokens)
         plane_of |= {client.client_id: far for client in remote}
     kinds = {id(plane): plane for plane in plane_of.values()}
     return Planes(kinds.popitem()[1] if len(kinds) == 1 else RoutedPlane(plane_of), threads)
@@ -71,10 +79,13 @@ def _local_plane(
 
 
 def _globus_compute_plane(
-    federation: Federation, clients: Sequence[ClientConfig], inbox: Inbox
+    federation: Federation,
+    clients: Sequence[ClientConfig],
+    inbox: Inbox,
+    tokens: tuple[str | None, str | None],
 ) -> ControlPlane:
     # The SDK takes half a second to import, which a run on this machine does not need.
-    from appfl_gc.control.globus_compute.identity import identity_from
+    from appfl_gc.control.globus_compute.identity import default_identity, identity_from
     from appfl_gc.control.globus_compute.plane import GlobusComputePlane, PlaneSettings, Target
 
     control = federation.server_configs.control_configs
@@ -82,7 +93,9 @@ def _globus_compute_plane(
     targets = {
         client.client_id: Target(
             endpoint_id=client.endpoint_id,
-            identity=identity_from(client.settings.credentials, [home, *home.parents]),
+            identity=default_identity(*tokens)
+            if client.settings.credentials is None
+            else identity_from(client.settings.credentials, [home, *home.parents]),
             user_endpoint_config=thaw(client.settings.user_endpoint_config),
             resource_specification=thaw(client.settings.resource_specification),
         )

@@ -60,6 +60,8 @@ class RunOptions:
     local: bool = False
     enable_server_val: bool = False
     init_model: Path | None = None
+    compute_token: str | None = None
+    openid_token: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def set_up(
     initial = _initial_file(model, spec, directory, options.init_model)
     update_spec = _update_spec(model, spec, first.train_configs.send_gradient)
 
-    planes = make_planes(federation, directory, inbox)
+    planes = make_planes(federation, directory, inbox, (options.compute_token, options.openid_token))
     stack.callback(planes.plane.close)
     stores = _stores(server.control_configs.inline_limit_bytes, planes.plane, directory, initial)
     arena = Arena(update_spec, len(names), directory.payloads)

@@ -16,7 +16,7 @@ from appfl_gc.control.globus_compute.identity.base import Identity
 from appfl_gc.control.globus_compute.identity.private_file import read_private_file
 from appfl_gc.control.globus_compute.identity.token_source import TokenSource
 from appfl_gc.control.globus_compute.identity.user_login import UserLogin
-from appfl_gc.protocol.errors import LoginError
+from appfl_gc.protocol.errors import LoginError, UsageError
 
 PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,100}")
 SDK_PREFIX = "GLOBUS_COMPUTE"
@@ -32,9 +32,13 @@ def default_identity(token_source: str | None = None, openid_source: str | None 
         openid_source: likewise for Globus Auth, to tell whose the token is.
 
     Raises:
-        UsageError: if a source names neither.
+        UsageError: if a source names neither, or only the second is given.
         LoginError: if the environment has half of an application.
     """
+    if token_source is None and openid_source is not None:
+        raise UsageError(
+            "--openid_token does nothing without --compute_token.", "Leave it out, or give both."
+        )
     if token_source is not None:
         openid = None if openid_source is None else TokenSource.parse("--openid_token", openid_source)
         return AccessToken(TokenSource.parse("--compute_token", token_source), openid)
