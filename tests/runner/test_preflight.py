@@ -32,6 +32,11 @@ class World:
         self.pauses: list[float] = []
         self.told: list[EndpointsChecked] = []
         self.stop_at = float("inf")
+        self.waits_for_login = True
+
+    @property
+    def identity(self) -> World:
+        return self
 
     def endpoint(self, endpoint_id: str) -> Mapping[str, Json]:
         self.requests.append((self.now, "describe"))
@@ -129,6 +134,14 @@ def test_a_login_and_the_service_are_waited_for(error: Exception, kind: type[App
     with pytest.raises(kind) as caught:
         lasting.wait([lasting.site("C1")])
     assert "Client C1" in caught.value.message and lasting.now - 1000.0 == 60.0
+
+
+def test_an_application_whose_secret_is_refused_ends_it_at_once() -> None:
+    world = World(lambda _, __: LoginError("Globus does not accept the secret."))
+    world.waits_for_login = False
+    with pytest.raises(LoginError, match="Client C1.*does not accept the secret"):
+        world.wait([world.site("C1")])
+    assert world.pauses == []
 
 
 def test_an_interrupt_ends_the_wait() -> None:

@@ -19,6 +19,7 @@ STYLES = {
     EndpointState.OFFLINE: "yellow",
     EndpointState.REFUSED: "red",
     EndpointState.NO_LOGIN: "yellow",
+    EndpointState.BAD_LOGIN: "red",
     EndpointState.NO_ANSWER: "yellow",
     EndpointState.UNKNOWN: "dim",
 }

@@ -86,8 +86,8 @@ def wait_for_endpoints(
         True if calls can be sent; False if ``pause`` said that the run is to end.
 
     Raises:
-        LoginError, EndpointError: at once for an endpoint that does not exist or is not shared; after
-            ``wait_seconds`` for a login. Every client and endpoint with a problem is named.
+        LoginError: an identity is not accepted; or, after ``wait_seconds``, nobody has logged in.
+        EndpointError: an endpoint does not exist or is not shared. Every client and endpoint is named.
         UsageError: at once for a ``user_endpoint_config`` that its endpoint would refuse.
         DeliveryError: an endpoint is offline, or the service can't be asked, after ``wait_seconds``.
     """
@@ -131,8 +131,8 @@ class _Check:
             directory, endpoint_id = key
             self._facts[key] = look_up(directory, endpoint_id, describe=key in self._described)
         self._tell_rows()
-        refused = self._problems(lambda state: state is EndpointState.REFUSED, 0.0)
-        _raise(EndpointError, refused)
+        _raise(LoginError, self._problems(lambda state: state is EndpointState.BAD_LOGIN, 0.0))
+        _raise(EndpointError, self._problems(lambda state: state is EndpointState.REFUSED, 0.0))
         _raise(UsageError, self._misfits())
         return True
 

@@ -15,6 +15,11 @@ class Answers:
     def __init__(self, status: dict[str, Json] | Exception, document: dict[str, Json] | Exception) -> None:
         self.status, self.document = status, document
         self.asked: list[str] = []
+        self.waits_for_login = True
+
+    @property
+    def identity(self) -> Answers:
+        return self
 
     def endpoint(self, endpoint_id: str) -> dict[str, Json]:
         self.asked.append("endpoint")

@@ -21,6 +21,9 @@ class EndpointState(str, enum.Enum):
     REFUSED = "refused"
     """It does not exist, or is not shared with the identity that asks."""
     NO_LOGIN = "no login"
+    """A login in another shell gives what is missing."""
+    BAD_LOGIN = "login refused"
+    """The identity is not accepted, and no other login would help."""
     NO_ANSWER = "no answer"
     """The service could not be asked."""
     UNKNOWN = "unknown"
@@ -32,12 +35,24 @@ class EndpointState(str, enum.Enum):
         return self in {EndpointState.OFFLINE, EndpointState.NO_LOGIN, EndpointState.NO_ANSWER}
 
 
+class Asker(Protocol):
+    """Who asks."""
+
+    @property
+    def waits_for_login(self) -> bool:
+        """Whether a login in another shell gives this identity what it lacks."""
+
+
 class EndpointDirectory(Protocol):
     """The service as one identity sees it.
 
     Each method raises ``LoginError`` without a valid login, ``EndpointError`` for an endpoint that does not exist
     or is not shared with the identity, and another ``DeliveryError`` if the service can't be asked.
     """
+
+    @property
+    def identity(self) -> Asker:
+        """Who asks."""
 
     def endpoint(self, endpoint_id: str) -> Mapping[str, Json]:
         """How the endpoint describes itself (``GET /v2/endpoints/{id}``)."""
@@ -86,7 +101,8 @@ def look_up(directory: EndpointDirectory, endpoint_id: str, *, describe: bool = 
         state = _state(directory.endpoint_status(endpoint_id))
         document = _description(directory, endpoint_id) if describe else {}
     except DeliveryError as error:
-        return EndpointFacts(endpoint_id, _state_of_error(error), clean_text(error.message, 1000), error.hint)
+        state = _state_of_error(error, directory.identity.waits_for_login)
+        return EndpointFacts(endpoint_id, state, clean_text(error.message, 1000), error.hint)
     return _facts(endpoint_id, state, document)
 
 
@@ -103,9 +119,9 @@ def _state(status: Mapping[str, Json]) -> EndpointState:
     return said.get(str(status.get("status")).lower(), EndpointState.UNKNOWN)
 
 
-def _state_of_error(error: DeliveryError) -> EndpointState:
+def _state_of_error(error: DeliveryError, waits_for_login: bool) -> EndpointState:
     if isinstance(error, LoginError):
-        return EndpointState.NO_LOGIN
+        return EndpointState.NO_LOGIN if waits_for_login else EndpointState.BAD_LOGIN
     return EndpointState.REFUSED if isinstance(error, EndpointError) else EndpointState.NO_ANSWER
 
 
