@@ -20,9 +20,8 @@ from appfl_gc.control.plane import ControlPlane
 from appfl_gc.payload import codec, model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.stores import FileStore, InlineStore, Stores
-from appfl_gc.protocol.errors import TransferError, UpdateRefusedError, UsageError, UserCodeError
+from appfl_gc.protocol.errors import TransferError, UpdateRefusedError, UsageError
 from appfl_gc.protocol.seeds import derive_seed
-from appfl_gc.protocol.source import Source
 from appfl_gc.protocol.update_spec import Meaning, UpdateSpec
 from appfl_gc.runner.calls import CallFactory
 from appfl_gc.runner.dispatcher import Dispatcher
@@ -33,19 +32,19 @@ from appfl_gc.runner.inbox import Inbox
 from appfl_gc.runner.intake import Intake
 from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.metrics import MetricsFile
-from appfl_gc.runner.planes import make_planes
+from appfl_gc.runner.planes import await_endpoints, make_planes
 from appfl_gc.runner.policy import FailurePolicy
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.rounds import Rounds
 from appfl_gc.runner.run_directory import RunDirectory
+from appfl_gc.runner.server_sources import ServerSources
 from appfl_gc.runner.validation import ServerValidation
 from appfl_gc.scheduler import user_class as user_scheduler
 from appfl_gc.scheduler.base import Scheduler
 from appfl_gc.scheduler.registry import make_scheduler
 from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
 from appfl_gc.site.host import environment_record
-from appfl_gc.site.policy import load_policy, policy_path
-from appfl_gc.site.source_loader import LoadedSource, SourceLoader
+from appfl_gc.site.source_loader import SourceLoader
 from appfl_gc.site.trainer.base import delta_names, load_state
 from appfl_gc.version import VERSION
 
@@ -62,33 +61,6 @@ class RunOptions:
     init_model: Path | None = None
     compute_token: str | None = None
     openid_token: str | None = None
-
-
-@dataclass(frozen=True)
-class _ServerSources:
-    """The user's files that run at the server."""
-
-    loader: SourceLoader
-    sources: dict[str, Source]
-
-    def load(self, kind: str) -> LoadedSource | None:
-        """The user's class or function of ``kind``, or None where the configuration names none.
-
-        Raises:
-            UserCodeError: if it can't be loaded, or is a name that only sites know.
-        """
-        source = self.sources.get(kind)
-        if source is None:
-            return None
-        named = load_policy(policy_path()).named if source.text is None else {}
-        local = {name: path for (of, name), path in named.items() if of == source.kind}
-        if source.text is None and source.name not in local:
-            raise UserCodeError(
-                f'The server needs the {source.kind} "site:{source.name}" too, for the initial weights or for '
-                f"validation, and the site policy of this machine does not name it.",
-                "Name it in ~/.appfl_gc/site.yaml here as well, or give a path to a file.",
-            )
-        return self.loader.load(source, local)
 
 
 def set_up(
@@ -110,7 +82,7 @@ def set_up(
     names = list(clients)
     first = federation.clients[0]
     seed = first.model_configs.seed
-    sources = _ServerSources(SourceLoader(directory.local), {**first.sources, **federation.sources})
+    sources = ServerSources(SourceLoader(directory.local), {**first.sources, **federation.sources})
 
     directory.write_json("config.json", federation.resolved())
     directory.write_json("environment.json", environment_record())
@@ -152,6 +124,7 @@ def set_up(
     recorder.tell(
         RunStarted(run_id, directory.path, tuple(names), server.num_global_epochs, spec.nbytes, parameters)
     )
+    await_endpoints(federation, planes, recorder.tell, inbox)
     global_model = GlobalModel(directory, stores, initial)
     return Parts(
         clients=clients,
@@ -224,7 +197,7 @@ def _update_spec(model: nn.Module, spec: UpdateSpec, send_gradient: bool) -> Upd
     return spec.with_meaning(delta_names(model), Meaning.DELTA)
 
 
-def _validation(federation: Federation, sources: _ServerSources, seed: int) -> ServerValidation | None:
+def _validation(federation: Federation, sources: ServerSources, seed: int) -> ServerValidation | None:
     configs = federation.server_configs.val_data_configs
     if configs is None:
         return None
@@ -246,7 +219,7 @@ def _validation(federation: Federation, sources: _ServerSources, seed: int) -> S
     )
 
 
-def _scheduler(federation: Federation, sources: _ServerSources, seed: int) -> Scheduler:
+def _scheduler(federation: Federation, sources: ServerSources, seed: int) -> Scheduler:
     server, kwargs = federation.server_configs, federation.scheduler_kwargs()
     own = sources.load("scheduler")
     if own is not None:
@@ -257,7 +230,7 @@ def _scheduler(federation: Federation, sources: _ServerSources, seed: int) -> Sc
 
 
 def _aggregator(
-    federation: Federation, sources: _ServerSources, model: nn.Module, recorder: Recorder
+    federation: Federation, sources: ServerSources, model: nn.Module, recorder: Recorder
 ) -> Aggregator | UserClassAggregator:
     kwargs = federation.aggregator_kwargs()
     own = sources.load("aggregator")
