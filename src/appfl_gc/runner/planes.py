@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from appfl_gc.config import LOCAL, ClientConfig, Federation
 from appfl_gc.config.schema.block import thaw
@@ -14,8 +16,12 @@ from appfl_gc.control.local.plane import LocalPlane
 from appfl_gc.control.plane import ControlPlane, Progress
 from appfl_gc.control.routed import RoutedPlane
 from appfl_gc.payload.cores import available_cores
+from appfl_gc.runner.events import RunEvent
 from appfl_gc.runner.inbox import Inbox, Progressed
 from appfl_gc.runner.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from appfl_gc.control.globus_compute.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -25,33 +31,48 @@ class Planes:
     Attributes:
         plane: delivers every call.
         threads: CPU threads of each client's tensor operations; 0 where its site chooses.
+        identities: who submits for each client at a Globus Compute endpoint.
     """
 
     plane: ControlPlane
     threads: dict[str, int]
+    identities: Mapping[str, Identity]
 
 
-def remote_clients(federation: Federation) -> list[ClientConfig]:
-    """The clients at Globus Compute endpoints."""
-    return [client for client in federation.clients if client.endpoint_id != LOCAL]
-
-
-def make_planes(
-    federation: Federation,
-    directory: RunDirectory,
-    inbox: Inbox,
-    tokens: tuple[str | None, str | None] = (None, None),
-) -> Planes:
-    """A control plane for the clients of this machine, one for those at endpoints, or both behind one face.
+def identities(federation: Federation, tokens: tuple[str | None, str | None]) -> dict[str, Identity]:
+    """Who submits for each client at a Globus Compute endpoint.
 
     ``tokens`` name where a token for Globus Compute and one for Globus Auth are read, in place of the login.
 
     Raises:
         UsageError: if a token's name names nothing.
-        AppflGcError: if credentials can't be had, or this machine can't run local clients.
+        LoginError: if credentials can't be had.
+    """
+    remote = [client for client in federation.clients if client.endpoint_id != LOCAL]
+    if not remote:
+        return {}
+    # The SDK takes half a second to import, which a run on this machine does not need.
+    from appfl_gc.control.globus_compute.identity import default_identity, identity_from
+
+    home = federation.client_path.resolve().parent
+    return {
+        client.client_id: default_identity(*tokens)
+        if client.settings.credentials is None
+        else identity_from(client.settings.credentials, [home, *home.parents])
+        for client in remote
+    }
+
+
+def make_planes(
+    federation: Federation, directory: RunDirectory, inbox: Inbox, tokens: tuple[str | None, str | None]
+) -> Planes:
+    """A control plane for the clients of this machine, one for those at endpoints, or both behind one face.
+
+    Raises:
+        AppflGcError: as ``identities`` does; or if this machine can't run local clients.
     """
     control = federation.server_configs.control_configs
-    remote = remote_clients(federation)
+    submitters = identities(federation, tokens)
     local = [client for client in federation.clients if client.endpoint_id == LOCAL]
     threads = {client.client_id: client.train_configs.num_threads or 0 for client in federation.clients}
     plane_of: dict[str, ControlPlane] = {}
@@ -63,11 +84,38 @@ def make_planes(
             threads[client.client_id] = threads[client.client_id] or max(1, cores // at_once)
         plane = _local_plane(local, control, at_once, directory)
         plane_of |= {client.client_id: plane for client in local}
-    if remote:
-        far = _globus_compute_plane(federation, remote, inbox, tokens)
-        plane_of |= {client.client_id: far for client in remote}
+    if submitters:
+        far = _globus_compute_plane(federation, submitters, inbox)
+        plane_of |= dict.fromkeys(submitters, far)
     kinds = {id(plane): plane for plane in plane_of.values()}
-    return Planes(kinds.popitem()[1] if len(kinds) == 1 else RoutedPlane(plane_of), threads)
+    one = kinds.popitem()[1] if len(kinds) == 1 else RoutedPlane(plane_of)
+    return Planes(one, threads, submitters)
+
+
+def await_endpoints(
+    federation: Federation, planes: Planes, tell: Callable[[RunEvent], None], inbox: Inbox
+) -> None:
+    """Wait until every Globus Compute endpoint is online, or somebody interrupts.
+
+    Raises:
+        AppflGcError: as ``wait_for_endpoints`` does.
+    """
+    if not planes.identities:
+        return
+    from appfl_gc.runner.preflight import client_sites, wait_for_endpoints
+    from appfl_gc.runner.services import compute_services
+
+    def pause(seconds: float) -> bool:
+        """Wait; whether an interrupt came, which stays in the inbox: nothing else comes before the first call."""
+        try:
+            inbox.put(inbox.get(timeout=seconds))
+        except queue.Empty:
+            return False
+        return True
+
+    with compute_services(planes.identities) as services:
+        patience = federation.server_configs.control_configs.endpoint_wait_seconds
+        wait_for_endpoints(client_sites(federation, services), tell, pause, patience)
 
 
 def _local_plane(
@@ -79,27 +127,20 @@ def _local_plane(
 
 
 def _globus_compute_plane(
-    federation: Federation,
-    clients: Sequence[ClientConfig],
-    inbox: Inbox,
-    tokens: tuple[str | None, str | None],
+    federation: Federation, submitters: Mapping[str, Identity], inbox: Inbox
 ) -> ControlPlane:
-    # The SDK takes half a second to import, which a run on this machine does not need.
-    from appfl_gc.control.globus_compute.identity import default_identity, identity_from
     from appfl_gc.control.globus_compute.plane import GlobusComputePlane, PlaneSettings, Target
 
     control = federation.server_configs.control_configs
-    home = federation.client_path.resolve().parent
     targets = {
         client.client_id: Target(
             endpoint_id=client.endpoint_id,
-            identity=default_identity(*tokens)
-            if client.settings.credentials is None
-            else identity_from(client.settings.credentials, [home, *home.parents]),
+            identity=submitters[client.client_id],
             user_endpoint_config=thaw(client.settings.user_endpoint_config),
             resource_specification=thaw(client.settings.resource_specification),
         )
-        for client in clients
+        for client in federation.clients
+        if client.client_id in submitters
     }
     settings = PlaneSettings(
         request_limit_bytes=control.request_limit_bytes,

@@ -6,9 +6,34 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from appfl_gc.config import ClientConfig, Federation
+
 if TYPE_CHECKING:
     from appfl_gc.control.globus_compute.identity import Identity
     from appfl_gc.control.globus_compute.service import ComputeService
+
+
+def identity_of(
+    client: ClientConfig, federation: Federation, tokens: tuple[str | None, str | None]
+) -> Identity:
+    """Who submits for ``client``: the application of its ``credentials``, else what the command line and login say.
+
+    Args:
+        client: at a Globus Compute endpoint.
+        federation: whose clients' file says where a relative path starts.
+        tokens: names of where tokens for Globus Compute and Globus Auth are, or None.
+
+    Raises:
+        LoginError: if the credentials can't be had.
+        UsageError: if a token's name names nothing.
+    """
+    # The SDK takes half a second to import.
+    from appfl_gc.control.globus_compute.identity import default_identity, identity_from
+
+    if client.settings.credentials is None:
+        return default_identity(*tokens)
+    home = federation.client_path.resolve().parent
+    return identity_from(client.settings.credentials, [home, *home.parents])
 
 
 @contextlib.contextmanager
@@ -18,7 +43,6 @@ def compute_services(identities: Mapping[str, Identity]) -> Iterator[Mapping[str
     Args:
         identities: by client.
     """
-    # The SDK takes half a second to import.
     from appfl_gc.control.globus_compute.service import ComputeService
 
     each = {identity: ComputeService(identity) for identity in dict.fromkeys(identities.values())}
