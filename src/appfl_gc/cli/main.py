@@ -36,14 +36,17 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
         "validate": LazyCommand("appfl_gc.cli.validate:validate", "Check both YAML files without running."),
         "init": LazyCommand("appfl_gc.cli.init:init", "Write a ready example into a directory."),
         "sources": LazyCommand("appfl_gc.cli.sources:sources", "Show which source files a run would send."),
+        "login": LazyCommand("appfl_gc.cli.login:login", "Log in to Globus."),
+        "whoami": LazyCommand("appfl_gc.cli.login:whoami", "Show which Globus identity submits from here."),
+        "logout": LazyCommand("appfl_gc.cli.login:logout", "Revoke the login of this machine."),
+        "function": LazyCommand("appfl_gc.cli.function:function", "Register the function that sites run."),
         "site": LazyCommand("appfl_gc.cli.site:site", "Manage what this site allows to run."),
     }
 )
 
 PLANNED = frozenset(
     {
-        "cancel", "doctor", "endpoint", "facility", "function", "login",
-        "logout", "resume", "runs", "sandbox", "simulate", "whoami",
+        "cancel", "doctor", "endpoint", "facility", "resume", "runs", "sandbox", "simulate",
     }
 )  # fmt: skip
 

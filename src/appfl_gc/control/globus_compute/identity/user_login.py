@@ -173,7 +173,7 @@ class UserLogin(Identity):
         except ValueError:
             raise LoginError(
                 "The stored Globus login mixes two accounts.",
-                "Run `appfl-gc logout`, then `appfl-gc login`.",
+                "Remove storage.db in ~/.globus_compute (or $GLOBUS_COMPUTE_USER_DIR), then run `appfl-gc login`.",
             ) from None
         except sqlite3.Error as error:
             raise storage_error(error) from None
