@@ -117,7 +117,10 @@ class FederatedRun:
 
     def execute(self) -> None:
         """Run until the scheduler finishes, too few clients are left, or somebody interrupts."""
-        self._greet()
+        while not self._parts.inbox.empty():  # interrupted while it was set up
+            self._next()
+        if self.ending.outcome is None:
+            self._greet()
         self._feed(Started(tuple(c for c in self._parts.clients if c in self._parts.policy.active)))
         while self.ending.outcome is None:
             self._next()
