@@ -19,6 +19,7 @@ from appfl_gc.payload.cores import available_cores
 from appfl_gc.runner.events import RunEvent
 from appfl_gc.runner.inbox import Inbox, Progressed
 from appfl_gc.runner.run_directory import RunDirectory
+from appfl_gc.runner.services import identity_of
 
 if TYPE_CHECKING:
     from appfl_gc.control.globus_compute.identity import Identity
@@ -49,18 +50,7 @@ def identities(federation: Federation, tokens: tuple[str | None, str | None]) ->
         LoginError: if credentials can't be had.
     """
     remote = [client for client in federation.clients if client.endpoint_id != LOCAL]
-    if not remote:
-        return {}
-    # The SDK takes half a second to import, which a run on this machine does not need.
-    from appfl_gc.control.globus_compute.identity import default_identity, identity_from
-
-    home = federation.client_path.resolve().parent
-    return {
-        client.client_id: default_identity(*tokens)
-        if client.settings.credentials is None
-        else identity_from(client.settings.credentials, [home, *home.parents])
-        for client in remote
-    }
+    return {client.client_id: identity_of(client, federation, tokens) for client in remote}
 
 
 def make_planes(
