@@ -39,11 +39,15 @@ def entry_source() -> str:
     return inspect.getsource(appfl_gc_entry)
 
 
+def call_arguments(call: Call) -> str:
+    """The entry function's arguments for ``call``, serialised; printable ASCII but for one line end."""
+    return JSON_HEADER + json.dumps([call.to_json(), entry_requirements(VERSION)])
+
+
 def pack_task(task_id: uuid.UUID, call: Call) -> bytes:
     """``call`` as the task message that an engine takes."""
     function = f"{SOURCE_HEADER}{appfl_gc_entry.__name__}:{entry_source()}"
-    arguments = JSON_HEADER + json.dumps([call.to_json(), entry_requirements(VERSION)])
-    buffer = ComputeSerializer.pack_buffers([function, arguments, JSON_HEADER + "{}"])
+    buffer = ComputeSerializer.pack_buffers([function, call_arguments(call), JSON_HEADER + "{}"])
     packed: bytes = messagepack.pack(Task(task_id=task_id, task_buffer=buffer))
     return packed
 

@@ -1,0 +1,247 @@
+"""What went wrong with a call, in the user's terms: client, endpoint, task, class and next step."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from appfl_gc.control.globus_compute.identity import Identity
+from appfl_gc.control.globus_compute.rest_errors import Request, RequestTooLargeError, translate
+from appfl_gc.control.message import ReplyError
+from appfl_gc.protocol.errors import (
+    AppflGcError,
+    DeliveryError,
+    EndpointError,
+    ErrorClass,
+    StartFailedError,
+    WorkerLostError,
+)
+from appfl_gc.protocol.wire import clean_text
+
+LONGEST_QUOTE = 1000
+
+
+class CallTooLargeError(DeliveryError):
+    """A call is larger than a request to the service may be; it would be so again."""
+
+    error_class = ErrorClass.PROTOCOL
+
+
+class SiteVersionError(DeliveryError):
+    """The site's software can't run the entry function."""
+
+    error_class = ErrorClass.VERSION
+
+
+@dataclass(frozen=True)
+class Place:
+    """Whose call it is and where it went; ``task`` is "" before the service gave it a number."""
+
+    client: str
+    endpoint: str
+    identity: Identity
+    task: str = ""
+
+    def __str__(self) -> str:
+        task = f", task {self.task}" if self.task else ""
+        return f"client {self.client}, endpoint {self.endpoint}{task}"
+
+
+def located(error: AppflGcError, place: Place) -> AppflGcError:
+    """``error`` with the place in its message."""
+    if str(place) in error.message:
+        return error
+    named = copy.copy(error)
+    named.message = f"{error.message} ({_first_upper(str(place))}.)"
+    named.args = (named.message,)
+    return named
+
+
+def of_submission(error: BaseException, place: Place) -> AppflGcError:
+    """Why the service did not take a call."""
+    ours = translate(error, Request("submit a call", place.identity, place.endpoint))
+    if isinstance(ours, RequestTooLargeError):
+        ours = CallTooLargeError(ours.message, TOO_LARGE_HINT)
+    return located(ours or DeliveryError(f"The call could not be sent: {_quote(repr(error))}"), place)
+
+
+TOO_LARGE_HINT = (
+    "Lower control_configs.inline_limit_bytes, so that models travel through a payload store; "
+    "control_configs.request_limit_bytes is the service's limit on one request."
+)
+
+
+def too_large(size: int, limit: int, place: Place) -> AppflGcError:
+    """The call alone is larger than a request may be."""
+    return located(
+        CallTooLargeError(
+            f"The call makes a request of {size:,} bytes; the service takes {limit:,}. It was not sent.",
+            TOO_LARGE_HINT,
+        ),
+        place,
+    )
+
+
+def of_reply(error: ReplyError, place: Place) -> AppflGcError:
+    """What came back is no reply."""
+    return located(
+        ReplyError(
+            error.message,
+            error.hint
+            or "The site's environment may differ from what its owner installed, or its endpoint is not honest: "
+            "ask its owner. Nothing that came back was executed.",
+        ),
+        place,
+    )
+
+
+def unreachable_for(seconds: float, place: Place) -> AppflGcError:
+    """The service did not answer for so long."""
+    return located(
+        DeliveryError(
+            f"The Globus Compute service could not be reached for {seconds:.0f} s; the call is given up.",
+            "Check the network of this machine; https://status.globus.org tells of outages.",
+        ),
+        place,
+    )
+
+
+def endpoint_silent(seconds: float, place: Place) -> AppflGcError:
+    """The endpoint that takes calls was offline for so long."""
+    return located(
+        DeliveryError(
+            f"The endpoint was offline for {seconds:.0f} s; the call is given up.",
+            "Start it at the site: `appfl-gc endpoint start NAME`, or `globus-compute-endpoint start NAME`. "
+            "control_configs.lost_after_seconds is how long a run waits.",
+        ),
+        place,
+    )
+
+
+def user_endpoint_silent(seconds: float, user_endpoint: str, place: Place) -> AppflGcError:
+    """The process that runs the calls was gone for so long, although its endpoint is online."""
+    return located(
+        WorkerLostError(
+            f"The user endpoint {user_endpoint}, which ran the call, stopped sending heartbeats {seconds:.0f} s ago: "
+            f"it was killed, or its host went down.",
+            "The next call starts a new one. If it happens again, read endpoint.log in the user endpoint's "
+            "directory at the site.",
+        ),
+        place,
+    )
+
+
+def user_endpoint_replaced(user_endpoint: str, place: Place) -> AppflGcError:
+    """Another process took the place of the one that ran the call."""
+    return located(
+        WorkerLostError(
+            f"The user endpoint {user_endpoint}, which ran the call, was started anew; the call went down with the "
+            f"old one.",
+            "If it happens again, read endpoint.log in the user endpoint's directory at the site.",
+        ),
+        place,
+    )
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Texts of agents and engines that mean one thing."""
+
+    pattern: re.Pattern[str]
+    make: type[DeliveryError]
+    what: str
+    hint: str
+
+
+def _rule(pattern: str, make: type[DeliveryError], what: str, hint: str) -> _Rule:
+    return _Rule(re.compile(pattern, re.IGNORECASE), make, what, hint)
+
+
+_RULES: Sequence[_Rule] = (
+    _rule(
+        r"untrusted identity|failed to map to a local user|mapped to a local user name|map to a local user name",
+        EndpointError,
+        "The endpoint refuses this identity ({identity})",
+        "A private endpoint serves its owner's identity alone: name that site's application in the client's "
+        "`credentials`, log in with the account and identity provider that started it, or have its administrator map "
+        "this identity. `appfl-gc whoami` shows the present one.",
+    ),
+    _rule(
+        r"MaxResultSizeExceeded|exceeded current\s+limit",
+        ReplyError,
+        "The site's reply is larger than its endpoint carries",
+        "Lower control_configs.inline_limit_bytes, so that updates travel through a payload store.",
+    ),
+    _rule(
+        r"Invalid header|Invalid strategy-like|not a known serialization strategy|Deserialization failed",
+        SiteVersionError,
+        "The site's globus-compute-endpoint can't read the call; it is too old or too new",
+        "Run at the site, in the environment of the endpoint and of its workers: "
+        'pip install -U "globus-compute-endpoint>=4,<5"',
+    ),
+    _rule(
+        r"WorkerLost",
+        WorkerLostError,
+        "The worker was lost: its process ended before it replied",
+        "Often memory ran out, native code crashed, or the Python of the workers differs from the endpoint's.",
+    ),
+    _rule(
+        r"ManagerLost|stopped sending heartbeats",
+        WorkerLostError,
+        "The manager was lost: the node or the batch job that ran the call ended",
+        "Often the walltime ended: ask for a longer one in user_endpoint_config, or train fewer local steps.",
+    ),
+    _rule(
+        r"not permitted|not allowed on|FUNCTION_NOT",
+        EndpointError,
+        "The endpoint does not allow this function",
+        "`appfl-gc function register` prints what its owner must add to allowed_functions; name that UUID in "
+        "control_configs.function_id.",
+    ),
+    _rule(
+        r"endpoint (is |was |has been )?(stopped|shut ?down|shutting down|cancell?ed)|went offline",
+        WorkerLostError,
+        "The endpoint was stopped while the call was there",
+        "Start it again at the site; the call is sent anew.",
+    ),
+)
+_START = StartFailedError(
+    "The endpoint could not start what runs calls",
+    "Compare user_endpoint_config with `appfl-gc doctor`; at the site, the user endpoint's endpoint.log and "
+    "`appfl-gc endpoint check NAME` tell more.",
+)
+_TRACEBACK = "Traceback (most recent call last)"
+
+
+def of_task(text: str, place: Place) -> AppflGcError:
+    """Why the service or the site says that a task failed. User errors never come this way: they are replies."""
+    rule = next((rule for rule in _RULES if rule.pattern.search(text)), None)
+    if rule is not None:
+        what = rule.what.format(identity=place.identity.describe())
+        return located(rule.make(f"{what}. {_said(text)}", rule.hint), place)
+    if _TRACEBACK in text and "BadStateException" not in text:
+        return located(
+            DeliveryError(
+                f"The endpoint's engine failed around the call. {_said(text)}",
+                "The endpoint's and the engine's logs at the site tell more.",
+            ),
+            place,
+        )
+    return located(StartFailedError(f"{_START.message}. {_said(text)}", _START.hint), place)
+
+
+def _said(text: str) -> str:
+    """What a site said, capped: the reason stands in a traceback's last lines, elsewhere in the first."""
+    lines = [line.strip() for line in clean_text(text, 100_000).splitlines() if line.strip(" +-=*")]
+    chosen = lines[-3:] if _TRACEBACK in text else lines[:12]
+    return f'The site says: "{_quote(" ".join(chosen))}"'
+
+
+def _quote(text: str) -> str:
+    return " ".join(clean_text(text, LONGEST_QUOTE).split())
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

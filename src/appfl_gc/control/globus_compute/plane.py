@@ -1,0 +1,192 @@
+"""The control plane that reaches sites through Globus Compute."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from appfl_gc.control.globus_compute import failures
+from appfl_gc.control.globus_compute.follower import Follower
+from appfl_gc.control.globus_compute.identity import Identity
+from appfl_gc.control.globus_compute.lane import Lane, Target
+from appfl_gc.control.globus_compute.open_call import OpenCall, OpenCalls
+from appfl_gc.control.globus_compute.packing import RESERVE, call_bytes
+from appfl_gc.control.globus_compute.patience import ClosingError, Patience
+from appfl_gc.control.globus_compute.quiet import QuietLibraries
+from appfl_gc.control.globus_compute.sender import Sender
+from appfl_gc.control.globus_compute.service import ComputeService
+from appfl_gc.control.globus_compute.start_failures import StartFailures
+from appfl_gc.control.globus_compute.submitter import ResultMode, Submitter
+from appfl_gc.control.message import ReplyError, read_reply
+from appfl_gc.control.plane import Capabilities, Listener
+from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import StartFailedError
+from appfl_gc.protocol.reply import Reply
+
+__all__ = ["GlobusComputePlane", "PlaneSettings", "Target"]
+
+# The agents' engines carry no larger result; a constant of theirs.
+RESULT_LIMIT = 10 * 1024 * 1024
+# What a call or a reply holds besides one payload: configuration, sources, log lines.
+BESIDE_PAYLOAD = 256 * 1024
+
+
+@dataclass(frozen=True)
+class PlaneSettings:
+    """How the service is used; see ``control_configs``.
+
+    Attributes:
+        request_limit_bytes: of one request.
+        results: pushed, polled, or found out.
+        amqp_port: of the result queue, or None for the service's choice.
+        function_id: UUID of the entry function, or None to register it.
+        lost_after_seconds: silence after which a call is given up.
+        pushed_pause_seconds, polled_pause_seconds: longest pause between questions about tasks, with results
+            pushed and polled.
+    """
+
+    request_limit_bytes: int = 10_000_000
+    results: ResultMode = "auto"
+    amqp_port: int | None = None
+    function_id: str | None = None
+    lost_after_seconds: float = 600.0
+    pushed_pause_seconds: float = 15.0
+    polled_pause_seconds: float = 5.0
+
+
+class GlobusComputePlane:
+    """Delivers calls to endpoints.
+
+    Args:
+        targets: where each client's calls go.
+        settings: how the service is used.
+        listener: hears how far calls are, from any thread.
+    """
+
+    def __init__(self, targets: Mapping[str, Target], settings: PlaneSettings, listener: Listener) -> None:
+        self._settings = settings
+        self._closing = threading.Event()
+        logger = logging.getLogger("appfl_gc.globus_compute")
+        self._quiet = QuietLibraries(logger).__enter__()
+        self._calls = OpenCalls(listener)
+        self._submitters: dict[Identity, Submitter] = {}
+        for target in targets.values():
+            if target.identity not in self._submitters:
+                self._submitters[target.identity] = self._submitter(target.identity, logger)
+        lanes: dict[tuple[Identity, str, str], Lane] = {}
+        self._lane_of = {
+            client: lanes.setdefault(_key(target), Lane(target, self._submitters[target.identity]))
+            for client, target in targets.items()
+        }
+        self._start_failures = StartFailures(self._calls)
+        self._sender = Sender(
+            self._calls, settings.request_limit_bytes, settings.amqp_port, self._answered, self._failed
+        )
+        self._followers = {
+            submitter: Follower(
+                submitter,
+                self._calls,
+                settings.lost_after_seconds,
+                settings.pushed_pause_seconds,
+                settings.polled_pause_seconds,
+                self._answered,
+                self._failed,
+                self._sender.wake,
+                self._closing,
+            )
+            for submitter in self._submitters.values()
+        }
+
+    def _submitter(self, identity: Identity, logger: logging.Logger) -> Submitter:
+        return Submitter(
+            identity,
+            ComputeService(identity),
+            Patience(identity, self._settings.lost_after_seconds, self._closing),
+            self._settings.function_id,
+            self._settings.results,
+            self._settings.amqp_port,
+            logger,
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this control plane can do."""
+        text = min(self._settings.request_limit_bytes - RESERVE, RESULT_LIMIT) - BESIDE_PAYLOAD
+        return Capabilities(
+            "globus_compute",
+            max(0, text // 4 * 3),
+            shared_file_system=False,
+            reattach=True,
+            cancel=False,
+        )
+
+    def task_group(self, call: Call) -> str:
+        """UUID of the task group of ``call``: one a round and identity."""
+        return self._lane_of[call.identity.client].submitter.group(call.identity.round)
+
+    def submit(self, call: Call) -> Future[Reply]:
+        """Send ``call`` to the endpoint of its client; returns at once."""
+        lane = self._lane_of[call.identity.client]
+        place = failures.Place(call.identity.client, lane.target.endpoint_id, lane.target.identity)
+        opened = OpenCall(call, lane, place, self.task_group(call), call_bytes(call))
+        self._calls.add(opened)
+        limit = self._settings.request_limit_bytes
+        stopped = self._start_failures.refusal(lane)
+        if self._closing.is_set():
+            self._calls.fail([opened], lambda one: failures.located(ClosingError(), one.place))
+        elif stopped is not None:
+            self._calls.fail([opened], lambda one: failures.located(stopped, one.place))
+        elif opened.size > lane.room(limit):
+            size = opened.size + limit - lane.room(limit)
+            self._calls.fail([opened], lambda one: failures.too_large(size, limit, one.place))
+        else:
+            self._sender.send(opened)
+        return opened.future
+
+    def close(self) -> None:
+        """Stop at once. Calls in flight fail; the service and the sites go on with what they have."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._sender.close()
+        self._calls.fail(
+            self._calls.matching(lambda call: True), lambda call: failures.located(ClosingError(), call.place)
+        )
+        for submitter in self._submitters.values():
+            submitter.close()
+        self._quiet.__exit__(None, None, None)
+
+    # What the service says, from its threads
+
+    def _answered(self, call: OpenCall, text: str) -> None:
+        """A site sent ``text`` for ``call``."""
+        if call not in self._calls:
+            return
+        try:
+            reply = read_reply(text, call.call)
+        except ReplyError as error:
+            refusal = error
+            self._calls.fail([call], lambda one: failures.of_reply(refusal, one.place))
+            return
+        if not call.lane.user_endpoint:
+            self._followers[call.lane.submitter].stranger(call.lane, call.task)
+        self._start_failures.answered(call.lane)
+        self._calls.answer(call, reply)
+
+    def _failed(self, call: OpenCall, text: str) -> None:
+        """The service or the site says that ``call`` failed."""
+        error = failures.of_task(text, call.place)
+        if isinstance(error, StartFailedError):
+            self._start_failures.failed(call, error)
+        else:
+            self._calls.fail([call], lambda _: error)
+
+
+def _key(target: Target) -> tuple[Identity, str, str]:
+    """Targets that share an Executor."""
+    configuration = json.dumps([target.user_endpoint_config, target.resource_specification], sort_keys=True)
+    return target.identity, target.endpoint_id, configuration

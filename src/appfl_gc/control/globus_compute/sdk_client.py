@@ -1,0 +1,93 @@
+"""The SDK's client as the plane uses it: patient, quiet, and telling which call became which task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from globus_compute_sdk.sdk.batch import Batch, create_user_runtime
+
+from appfl_gc.control.globus_compute.identity import Identity
+from appfl_gc.control.globus_compute.patience import Patience
+from appfl_gc.control.globus_compute.sdk_internals import CallBatch, QuietClient
+from appfl_gc.control.globus_compute.serializer import Envelope, JsonOnlySerializer
+from appfl_gc.control.plane import CallState
+from appfl_gc.protocol.errors import DeliveryError
+
+
+class Submissions(Protocol):
+    """Hears what becomes of requests, from the SDK's threads."""
+
+    def waits(self, envelopes: Sequence[Envelope], state: CallState, detail: str) -> None:
+        """A request has to wait."""
+
+    def taken(self, envelopes: Sequence[Envelope], tasks: Sequence[str]) -> None:
+        """The service took the calls as these tasks, in order."""
+
+    def refused(self, envelopes: Sequence[Envelope], error: Exception) -> None:
+        """The service did not take the calls."""
+
+
+class PlaneClient(QuietClient):
+    """Submits for one ``Executor``; results go through as text.
+
+    Args:
+        identity: who submits.
+        patience: of that identity.
+        submissions: hears what becomes of each request.
+    """
+
+    def __init__(self, identity: Identity, patience: Patience, submissions: Submissions) -> None:
+        self._identity = identity
+        self._patience = patience
+        self._submissions = submissions
+        self._connect()
+
+    def _connect(self) -> None:
+        """Read what is stored of the login, and connect with it; again after a login in another shell."""
+        super().__init__(app=self._identity.app(), do_version_check=False)
+        self.fx_serializer = JsonOnlySerializer()
+
+    def create_batch(
+        self,
+        task_group_id: Any = None,
+        resource_specification: dict[str, Any] | None = None,
+        user_endpoint_config: dict[str, Any] | None = None,
+        create_websocket_queue: bool = False,
+        result_serializers: list[str] | None = None,
+    ) -> CallBatch:
+        """As the SDK's, remembering the calls."""
+        return CallBatch(
+            task_group_id,
+            resource_specification,
+            user_endpoint_config,
+            create_websocket_queue,
+            serializer=self.fx_serializer,
+            user_runtime=create_user_runtime(),
+            result_serializers=result_serializers,
+        )
+
+    def batch_run(self, endpoint_id: Any, batch: Batch) -> dict[str, Any]:
+        """As the SDK's, waiting out what passes, so that no Executor dies of it."""
+        envelopes = tuple(batch.envelopes)
+        submit = super().batch_run
+        try:
+            response = self._patience.request(
+                "submit calls",
+                lambda: submit(endpoint_id, batch),
+                lambda state, detail: self._submissions.waits(envelopes, state, detail),
+                self._connect,
+            )
+            tasks = [task for ids in response["tasks"].values() for task in ids]
+            if len(tasks) != len(envelopes):
+                raise DeliveryError(f"The service made {len(tasks)} tasks of {len(envelopes)} calls.")
+        except Exception as error:
+            self._submissions.refused(envelopes, error)
+            raise
+        self._submissions.taken(envelopes, tasks)
+        return dict(response)
+
+    def get_result_amqp_url(self) -> dict[str, str]:
+        """As the SDK's, within the rate limit."""
+        self._patience.turn()
+        return dict(super().get_result_amqp_url())
