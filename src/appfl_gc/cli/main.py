@@ -40,13 +40,15 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
         "whoami": LazyCommand("appfl_gc.cli.login:whoami", "Show which Globus identity submits from here."),
         "logout": LazyCommand("appfl_gc.cli.login:logout", "Revoke the login of this machine."),
         "function": LazyCommand("appfl_gc.cli.function:function", "Register the function that sites run."),
+        "endpoint": LazyCommand("appfl_gc.cli.endpoint:endpoint", "Write and run Globus Compute endpoints."),
+        "facility": LazyCommand("appfl_gc.cli.facility:facility", "Show what is known of facilities."),
         "site": LazyCommand("appfl_gc.cli.site:site", "Manage what this site allows to run."),
     }
 )
 
 PLANNED = frozenset(
     {
-        "cancel", "doctor", "endpoint", "facility", "resume", "runs", "sandbox", "simulate",
+        "cancel", "doctor", "resume", "runs", "sandbox", "simulate",
     }
 )  # fmt: skip
 

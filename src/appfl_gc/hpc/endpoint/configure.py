@@ -7,6 +7,7 @@ import getpass
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ BACKUPS = "backups"
 # Text that a submitter gives reaches a shell; with an allow list of functions that would be a way around it.
 _CODE = frozenset(name for name, knob in KNOBS.items() if knob.code)
 
-_NODE_LOCAL = ("/tmp", "/var/tmp", "/dev", "/run", "/proc", "/local", "/scratch/local")
+_NODE_LOCAL = ("/tmp", "/var/tmp", "/dev", "/run", "/proc", "/local/scratch")
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class Endpoint:
         directory: the files' place, absolute.
         backup: where the files of the same name went that were there before, if any.
         required: variables that each submitter must give.
+        review: what an administrator must look at before it is started, a sentence each.
     """
 
     name: str
     directory: Path
     backup: Path | None = None
     required: tuple[str, ...] = ()
+    review: tuple[str, ...] = ()
 
 
 def user_directory(environ: Mapping[str, str] = os.environ) -> Path:
@@ -132,11 +135,15 @@ def _shared_directory(name: str, facility: Facility, options: EndpointOptions, r
 
 
 def _check_reachable(directory: Path, facility: Facility) -> None:
-    for prefix in _NODE_LOCAL:
-        if directory == Path(prefix) or Path(prefix) in directory.parents:
+    """Refuse what the workers' nodes can't see: the directory, or this Python environment."""
+    for path, option in (
+        (directory, "Name a directory of a shared file system with `--directory`."),
+        (Path(sys.prefix).resolve(), "Install appfl_gc into an environment on a shared file system."),
+    ):
+        if any(path == Path(place) or Path(place) in path.parents for place in _NODE_LOCAL):
             raise UsageError(
-                f"{directory} is on this node only, and the workers of the facility `{facility.name}` run on others.",
-                "Name a directory of a shared file system with `--directory`.",
+                f"{path} is on this node only, and the workers of the facility `{facility.name}` run on others.",
+                option,
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from appfl_gc.hpc.endpoint.options import POOL_ENGINE, EndpointOptions
@@ -110,11 +111,10 @@ def _compute_engine(settings: _Settings, worker_init: str) -> Tree:
     if provider.batch:
         common |= _batch(settings, provider)
     common |= settings.facility.extra_provider
-    accelerators = settings("accelerators")
     return {
         "type": settings.options.engine,
-        "max_workers_per_node": settings("max_workers_per_node", default=1),
-        "available_accelerators": accelerators,
+        "max_workers_per_node": _workers(settings),
+        "available_accelerators": settings("accelerators"),
         "heartbeat_period": WORKER_HEARTBEAT,
         "heartbeat_threshold": WORKER_LOST_AFTER,
         "job_status_kwargs": {
@@ -126,6 +126,17 @@ def _compute_engine(settings: _Settings, worker_init: str) -> Tree:
         **settings.facility.extra_engine,
         "provider": common,
     }
+
+
+def _workers(settings: _Settings) -> Node:
+    """One worker a node, or one for each accelerator, unless the number is given."""
+    accelerators = settings.values.get("accelerators")
+    count = len(accelerators) if isinstance(accelerators, list) else accelerators
+    workers = settings("max_workers_per_node", default=count or 1)
+    if not isinstance(workers, Variable) or "max_workers_per_node" in settings.options.settings:
+        return workers
+    follows = None if "accelerators" in settings.options.locked else "accelerators"
+    return dataclasses.replace(workers, follows=follows)
 
 
 def _address(settings: _Settings, provider: Provider) -> Tree:

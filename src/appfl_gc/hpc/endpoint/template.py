@@ -19,11 +19,13 @@ class Variable:
         name: the template variable.
         default: what holds when it is not given; None means that the key is left out.
         required: it must be given, and there is no default.
+        follows: another variable whose value comes before the default.
     """
 
     name: str
     default: Json = None
     required: bool = False
+    follows: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,10 @@ def _inner(variable: Variable) -> str:
     # The agent hands strings over as JSON text, quotes included: a default must look the same.
     if variable.required:
         return variable.name
-    return f"{variable.name} | default({_jinja_default(variable.default)})"
+    default = f"default({_jinja_default(variable.default)})"
+    if variable.follows:
+        default = f"default({variable.follows} | {default})"
+    return f"{variable.name} | {default}"
 
 
 def _jinja_default(value: Json) -> str:
