@@ -57,6 +57,12 @@ class PlaneSettings:
     pushed_pause_seconds: float = 15.0
     polled_pause_seconds: float = 5.0
 
+    @property
+    def inline_limit(self) -> int:
+        """Largest payload, in bytes before base64, that fits into a request and into a reply."""
+        text = min(self.request_limit_bytes - RESERVE, RESULT_LIMIT) - BESIDE_PAYLOAD
+        return max(0, text // 4 * 3)
+
 
 class GlobusComputePlane:
     """Delivers calls to endpoints.
@@ -115,10 +121,9 @@ class GlobusComputePlane:
     @property
     def capabilities(self) -> Capabilities:
         """What this control plane can do."""
-        text = min(self._settings.request_limit_bytes - RESERVE, RESULT_LIMIT) - BESIDE_PAYLOAD
         return Capabilities(
             "globus_compute",
-            max(0, text // 4 * 3),
+            self._settings.inline_limit,
             shared_file_system=False,
             reattach=True,
             cancel=False,
