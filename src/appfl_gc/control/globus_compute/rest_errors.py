@@ -134,7 +134,13 @@ def _forbidden(error: globus_sdk.GlobusAPIError, request: Request) -> AppflGcErr
 
 
 def _unknown(error: globus_sdk.GlobusAPIError, request: Request) -> AppflGcError:
-    if request.endpoint_id is None or "FUNCTION" in (error.code or "") or "TASK" in (error.code or ""):
+    code = error.code or ""
+    if "FUNCTION" in code:
+        return EndpointError(
+            f"The function is unknown to the Globus Compute service: {_said(error)}",
+            "Leave control_configs.function_id out, or name one that `appfl-gc function register` printed.",
+        )
+    if request.endpoint_id is None or "TASK" in code:
         return DeliveryError(f"The Globus Compute service could not {request.purpose}: {_said(error)}")
     return EndpointError(
         f"{request.endpoint} is unknown to the Globus Compute service, or hidden from "
@@ -204,7 +210,7 @@ def _unreachable(error: globus_sdk.NetworkError, request: Request) -> DeliveryEr
         else "Check the network of this machine; where it needs a proxy, set HTTPS_PROXY."
     )
     return DeliveryError(
-        f"The Globus service{place} could not be reached{through} to {request.purpose}: {_reason(cause)}",
+        f"The Globus service{place} could not be reached{through}, so it could not {request.purpose}: {_reason(cause)}",
         f"{hint} {STATUS_PAGE} tells of outages.",
     )
 

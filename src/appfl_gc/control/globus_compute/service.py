@@ -86,7 +86,10 @@ class ComputeService:
     """
 
     def __init__(self, identity: Identity, *, retries: int = 3, timeout: float = 30.0) -> None:
-        """``retries`` of a failed request (with growing pauses) and ``timeout`` of each, in seconds."""
+        """``retries`` of a failed request, with growing pauses, and ``timeout`` of each in seconds.
+
+        A token that the service no longer takes is renewed by a retry, so there should be at least one.
+        """
         self.identity = identity
         self._retries, self._timeout = retries, timeout
         self._lock = threading.Lock()
