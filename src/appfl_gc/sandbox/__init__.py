@@ -1,1 +1,1 @@
-"""A Globus Compute service on loopback, for one machine and without an account."""
+"""A Globus Compute service on loopback: the unmodified SDK and endpoint agents run against it without an account."""

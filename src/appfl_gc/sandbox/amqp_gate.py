@@ -1,0 +1,69 @@
+"""A way to the broker that can be closed: forwards bytes between a loopback port and the broker's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+
+@dataclass
+class AmqpGate:
+    """One way; all methods run in the service's event loop.
+
+    Attributes:
+        host: the address to listen on, and the broker's.
+        port: the port to listen on; a fixed one, so that an opened gate is found again.
+        broker_port: where the broker is.
+    """
+
+    host: str
+    port: int
+    broker_port: int
+    _server: asyncio.Server | None = None
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    @property
+    def connections(self) -> int:
+        """How many connections go through."""
+        return len(self._writers) // 2
+
+    async def open(self) -> None:
+        """Listen; nothing happens if it does already."""
+        if self._server is None:
+            self._server = await asyncio.start_server(self._connect, self.host, self.port)
+
+    async def refuse(self) -> None:
+        """Refuse new connections and drop the present ones."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.drop()
+
+    def drop(self) -> None:
+        """Break every connection, as a network would."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            broker_reader, broker_writer = await asyncio.open_connection(self.host, self.broker_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        pair = {writer, broker_writer}
+        self._writers |= pair
+        try:
+            await asyncio.gather(self._pump(reader, broker_writer), self._pump(broker_reader, writer))
+        finally:
+            self._writers -= pair
+            for one in pair:
+                one.transport.abort()
+
+    @staticmethod
+    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 18):
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()

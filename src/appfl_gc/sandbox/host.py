@@ -1,0 +1,138 @@
+"""The sandbox's process: keeps the broker, serves, and takes everything with it when it ends.
+
+Started by ``sandbox.py`` as ``python -m appfl_gc.sandbox.host DIRECTORY SETTINGS [LIFELINE]``; it says on its stdout,
+in one line of JSON, that it is ready or why it is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+import psutil
+import uvicorn
+
+from appfl_gc.sandbox.accounts import broker_definitions
+from appfl_gc.sandbox.broker import RabbitNode
+from appfl_gc.sandbox.children import free_ports
+from appfl_gc.sandbox.errors import SandboxError
+from appfl_gc.sandbox.files import Description, SandboxFiles
+from appfl_gc.sandbox.leftovers import end_endpoints
+from appfl_gc.sandbox.proxy import Proxy
+from appfl_gc.sandbox.service import AGENTS, CLIENTS, CLIENTS_443, Service
+from appfl_gc.sandbox.settings import SandboxSettings
+
+LIFELINE = "--lifeline"
+"""With this argument the sandbox ends when its stdin is closed, that is, when who started it has ended."""
+DEFAULT_APPLICATION = "sandbox"
+
+
+def main(arguments: list[str]) -> int:
+    """Run a sandbox until a signal, or the end of the lifeline."""
+    files = SandboxFiles(Path(arguments[0]))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    with os.fdopen(os.dup(1), "w") as answer, files.lock.open("a") as lock:
+        os.dup2(2, 1)
+        try:
+            _lock(lock)
+            node = _start(files, SandboxSettings.from_json(arguments[1]))
+        except SandboxError as error:
+            answer.write(json.dumps({"error": error.message, "hint": error.hint}) + "\n")
+            return 1
+        answer.write("{}\n")
+        answer.close()
+        if LIFELINE in arguments:
+            threading.Thread(target=_watch_lifeline, args=(stop,), daemon=True).start()
+        stop.wait()
+        files.description.unlink(missing_ok=True)
+        end_endpoints(files.endpoints)
+        node.stop()
+    return 0
+
+
+def _lock(lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SandboxError(
+            f"A sandbox runs already in {Path(lock.name).parent}.",
+            "End it with `appfl-gc sandbox down`, or give another --directory.",
+        ) from None
+
+
+def _start(files: SandboxFiles, settings: SandboxSettings) -> RabbitNode:
+    """Start the broker and the service, and write the description."""
+    files.description.unlink(missing_ok=True)
+    end_endpoints(files.endpoints, patience=0)  # of a sandbox that was killed here
+    service = Service(settings, secrets.token_urlsafe(24))
+    node = RabbitNode(files.broker, settings.host, broker_definitions(service.account, service.accounts))
+    try:
+        node.start()
+        names = (CLIENTS, CLIENTS_443, AGENTS)
+        ports = dict(zip(names, free_ports(len(names), settings.host), strict=True))
+        service.connect(node.port, ports)
+        password = secrets.token_urlsafe(16)
+        app = Proxy(service.app(), password, _upstream())
+        listening = socket.create_server((settings.host, 0))
+        port = listening.getsockname()[1]
+        _serve_in_thread(
+            uvicorn.Config(app, http="h11", lifespan="off", log_level="warning"), listening, service
+        )
+    except BaseException:
+        node.stop()
+        raise
+    Description(
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+        url=f"http://{settings.host}:{port}",
+        proxy=f"http://sandbox:{password}@{settings.host}:{port}",
+        amqp_ports=ports,
+        admin_token=service.admin_token,
+        login_key=secrets.token_urlsafe(9),
+        default=service.identities.add_application(DEFAULT_APPLICATION),
+        children=node.pids,
+    ).write(files.description)
+    return node
+
+
+def _upstream() -> str | None:
+    """The proxy for plain http that was set before the sandbox."""
+    return urllib.request.getproxies().get("http")
+
+
+def _serve_in_thread(config: uvicorn.Config, listening: socket.socket, service: Service) -> None:
+    opened = threading.Event()
+
+    async def serve() -> None:
+        for gate in service.gates.values():
+            await gate.open()
+        opened.set()
+        await uvicorn.Server(config).serve(sockets=[listening])
+
+    threading.Thread(target=lambda: asyncio.run(serve()), daemon=True, name="service").start()
+    opened.wait()
+
+
+def _watch_lifeline(stop: threading.Event) -> None:
+    while os.read(0, 1024):
+        pass
+    stop.set()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    sys.exit(main(sys.argv[1:]))

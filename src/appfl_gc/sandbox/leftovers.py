@@ -1,0 +1,98 @@
+"""Which processes belong to a sandbox's endpoints, also those whose parents were killed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import psutil
+
+PROGRAMS = ("globus-compute-endpoint", "globus_compute_endpoint", "interchange.py", "process_worker_pool")
+TOKEN_FILE = "storage.db"
+"""Also open in processes that only use the SDK, which are the user's."""
+END_SECONDS = 12.0
+"""An agent takes up to 10 s to end its user endpoints and their jobs."""
+
+
+def endpoint_processes(directory: Path, spare: Collection[int] = ()) -> list[psutil.Process]:
+    """Agents, user endpoints, managers and workers of the endpoints in ``directory``, and their children.
+
+    One belongs to it when it writes a file there, or was started for it and is one of the agent's programs: parents
+    and command lines alone would miss orphans and processes that have changed their titles. This process, its
+    ancestors and those in ``spare`` never do.
+    """
+    me = psutil.Process()
+    never = {me.pid, *(one.pid for one in me.parents()), *spare}
+    root = f"{directory.resolve()}{os.sep}"
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        if process.pid not in never and (_writes(process.pid, root) or _is_program(process, directory)):
+            found[process.pid] = process
+    for process in list(found.values()):
+        try:
+            for child in process.children(recursive=True):
+                if child.pid not in never and _runs(child):
+                    found[child.pid] = child
+        except psutil.Error:
+            continue
+    return list(found.values())
+
+
+def end_endpoints(directory: Path, spare: Collection[int] = (), patience: float = END_SECONDS) -> None:
+    """End every process of the endpoints in ``directory``: asked first, then killed, until there is none."""
+    asked = endpoint_processes(directory, spare)
+    _send(asked, kill=False)
+    _wait(asked, patience)
+    while remaining := endpoint_processes(directory, spare):
+        _send(remaining, kill=True)
+        _wait(remaining, 2)
+
+
+def _send(processes: list[psutil.Process], kill: bool) -> None:
+    for process in processes:
+        try:
+            process.kill() if kill else process.terminate()
+        except psutil.Error:
+            continue
+
+
+def _wait(processes: list[psutil.Process], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(_runs(one) for one in processes):
+        time.sleep(0.05)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:  # one that has ended stays as a zombie until its parent asks, which may be never
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _writes(pid: int, root: str) -> bool:
+    return any(
+        target.startswith(root) and not Path(target).name.startswith(TOKEN_FILE)
+        for target in _written_files(Path("/proc") / str(pid))
+    )
+
+
+def _written_files(process: Path) -> Iterator[str]:
+    try:
+        for link in (process / "fd").iterdir():
+            info = (process / "fdinfo" / link.name).read_text()
+            flags = int(info.split("flags:")[1].split()[0], 8)
+            if flags & os.O_ACCMODE != os.O_RDONLY:
+                yield str(link.readlink())
+    except (OSError, IndexError, ValueError):  # it has ended, or is somebody else's
+        return
+
+
+def _is_program(process: psutil.Process, directory: Path) -> bool:
+    try:
+        if not any(program in part for part in process.cmdline() for program in PROGRAMS):
+            return False
+        return process.environ().get("GLOBUS_COMPUTE_USER_DIR") == str(directory)
+    except psutil.Error:
+        return False
