@@ -22,6 +22,6 @@ class Cadence:
         self._last = now
         self._interval = FIRST if news else min(self._interval * GROWTH, max(FIRST, longest))
 
-    def hurry(self) -> None:
-        """Something new is on its way."""
-        self._interval = FIRST
+    def restart(self, now: float) -> None:
+        """Something new is on its way: it is asked about first after the shortest pause."""
+        self._last, self._interval = now, FIRST

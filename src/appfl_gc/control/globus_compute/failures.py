@@ -124,22 +124,10 @@ def user_endpoint_silent(seconds: float, user_endpoint: str, place: Place) -> Ap
     """The process that runs the calls was gone for so long, although its endpoint is online."""
     return located(
         WorkerLostError(
-            f"The user endpoint {user_endpoint}, which ran the call, stopped sending heartbeats {seconds:.0f} s ago: "
-            f"it was killed, or its host went down.",
+            f"The user endpoint {user_endpoint}, which ran the call, has been silent for {seconds:.0f} s: it was "
+            f"killed, or its host went down.",
             "The next call starts a new one. If it happens again, read endpoint.log in the user endpoint's "
             "directory at the site.",
-        ),
-        place,
-    )
-
-
-def user_endpoint_replaced(user_endpoint: str, place: Place) -> AppflGcError:
-    """Another process took the place of the one that ran the call."""
-    return located(
-        WorkerLostError(
-            f"The user endpoint {user_endpoint}, which ran the call, was started anew; the call went down with the "
-            f"old one.",
-            "If it happens again, read endpoint.log in the user endpoint's directory at the site.",
         ),
         place,
     )
@@ -201,7 +189,8 @@ _RULES: Sequence[_Rule] = (
         "control_configs.function_id.",
     ),
     _rule(
-        r"endpoint (is |was |has been )?(stopped|shut ?down|shutting down|cancell?ed)|went offline",
+        r"endpoint (is |was |has been )?(stopped|shut ?down|shutting down|cancell?ed)|went offline"
+        r"|another one was started",
         WorkerLostError,
         "The endpoint was stopped while the call was there",
         "Start it again at the site; the call is sent anew.",

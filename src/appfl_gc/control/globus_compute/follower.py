@@ -104,7 +104,7 @@ class Follower:
             self._submitter.probe_results(lambda state, detail: None)
         taken = {call.task: call for call in mine if call.taken is not None}
         if taken.keys() - self._seen:
-            self._cadence.hurry()
+            self._cadence.restart(time.monotonic())
         self._seen = set(taken)
         if taken and self._cadence.due(time.monotonic()):
             self._ask_tasks(taken)

@@ -17,8 +17,6 @@ from appfl_gc.protocol.errors import AppflGcError, DeliveryError, LoginError
 
 T = TypeVar("T")
 
-# The service takes 20 requests in 10 s; the agents and the SDK's own retries need some too.
-REQUESTS, SECONDS = 16, 10.0
 LOOK_FOR_LOGIN = 2.0
 LONGEST_PAUSE = 30.0
 
@@ -42,15 +40,18 @@ class Patience:
 
     Args:
         identity: whose requests.
+        limit: how often they may go.
         seconds: how long an unreachable service is waited for. A login or a rate limit is waited for without end.
         closing: set when the run ends; what waits then raises ``ClosingError``.
     """
 
-    def __init__(self, identity: Identity, seconds: float, closing: threading.Event) -> None:
+    def __init__(
+        self, identity: Identity, limit: RateLimit, seconds: float, closing: threading.Event
+    ) -> None:
         self._identity = identity
         self._seconds = seconds
         self._closing = closing
-        self._limit = RateLimit(REQUESTS, SECONDS)
+        self._limit = limit
         self._lock = threading.Lock()
 
     def request(self, purpose: str, send: Callable[[], T], tell: Tell, renew: Callable[[], None]) -> T:

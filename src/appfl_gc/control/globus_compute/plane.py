@@ -17,6 +17,7 @@ from appfl_gc.control.globus_compute.open_call import OpenCall, OpenCalls
 from appfl_gc.control.globus_compute.packing import RESERVE, call_bytes
 from appfl_gc.control.globus_compute.patience import ClosingError, Patience
 from appfl_gc.control.globus_compute.quiet import QuietLibraries
+from appfl_gc.control.globus_compute.rate_limit import RateLimit
 from appfl_gc.control.globus_compute.sender import Sender
 from appfl_gc.control.globus_compute.service import ComputeService
 from appfl_gc.control.globus_compute.start_failures import StartFailures
@@ -47,6 +48,8 @@ class PlaneSettings:
         lost_after_seconds: silence after which a call is given up.
         pushed_pause_seconds, polled_pause_seconds: longest pause between questions about tasks, with results
             pushed and polled.
+        requests, requests_seconds: so many requests of one identity go in any so many seconds. The service takes
+            20 in 10 s; other programs of that identity need some too.
     """
 
     request_limit_bytes: int = 10_000_000
@@ -56,6 +59,8 @@ class PlaneSettings:
     lost_after_seconds: float = 600.0
     pushed_pause_seconds: float = 15.0
     polled_pause_seconds: float = 5.0
+    requests: int = 18
+    requests_seconds: float = 10.0
 
     @property
     def inline_limit(self) -> int:
@@ -111,7 +116,12 @@ class GlobusComputePlane:
         return Submitter(
             identity,
             ComputeService(identity),
-            Patience(identity, self._settings.lost_after_seconds, self._closing),
+            Patience(
+                identity,
+                RateLimit(self._settings.requests, self._settings.requests_seconds),
+                self._settings.lost_after_seconds,
+                self._closing,
+            ),
             self._settings.function_id,
             self._settings.results,
             self._settings.amqp_port,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import globus_sdk
 from globus_compute_sdk.sdk.batch import Batch, create_user_runtime
 
 from appfl_gc.control.globus_compute.identity import Identity
@@ -20,6 +21,9 @@ class Submissions(Protocol):
 
     def waits(self, envelopes: Sequence[Envelope], state: CallState, detail: str) -> None:
         """A request has to wait."""
+
+    def regrouped(self, old: str, new: str) -> None:
+        """The service made a task group of its own in place of ours."""
 
     def taken(self, envelopes: Sequence[Envelope], tasks: Sequence[str]) -> None:
         """The service took the calls as these tasks, in order."""
@@ -70,11 +74,11 @@ class PlaneClient(QuietClient):
     def batch_run(self, endpoint_id: Any, batch: Batch) -> dict[str, Any]:
         """As the SDK's, waiting out what passes, so that no Executor dies of it."""
         envelopes = tuple(batch.envelopes)
-        submit = super().batch_run
+        group = str(batch.task_group_id)
         try:
             response = self._patience.request(
                 "submit calls",
-                lambda: submit(endpoint_id, batch),
+                lambda: self._submit(endpoint_id, batch),
                 lambda state, detail: self._submissions.waits(envelopes, state, detail),
                 self._connect,
             )
@@ -84,8 +88,20 @@ class PlaneClient(QuietClient):
         except Exception as error:
             self._submissions.refused(envelopes, error)
             raise
+        if response["task_group_id"] != group:
+            self._submissions.regrouped(group, response["task_group_id"])
         self._submissions.taken(envelopes, tasks)
-        return dict(response)
+        return response
+
+    def _submit(self, endpoint_id: Any, batch: Batch) -> dict[str, Any]:
+        """One request; where the service takes groups of its own making alone, it makes one."""
+        try:
+            return dict(super().batch_run(endpoint_id, batch))
+        except globus_sdk.GlobusAPIError as error:
+            if "TASK_GROUP" not in (error.code or "") or batch.task_group_id is None:
+                raise
+        batch.task_group_id = None
+        return dict(super().batch_run(endpoint_id, batch))
 
     def get_result_amqp_url(self) -> dict[str, str]:
         """As the SDK's, within the rate limit."""

@@ -22,7 +22,12 @@ POLL_PERIOD = 0.1
 
 
 class QuietClient(Client):  # type: ignore[misc]  # the SDK has no types
-    """A client that prints nothing that a site or the service wrote."""
+    """A client that prints nothing that a site or the service wrote, and leaves retries to its owner."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for api in (self._compute_web_client.v2, self._compute_web_client.v3):
+            api.retry_config.max_retries = 1  # one is needed to renew an access token
 
     def _log_version_mismatch(self, worker_details: dict[str, Any] | None) -> None:
         """Nothing: plain source and JSON do not depend on the site's Python."""

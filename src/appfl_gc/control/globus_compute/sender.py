@@ -22,6 +22,8 @@ from appfl_gc.control.plane import CallState
 
 # The SDK's own delay: at its most permissive, ours is the one that knows the service's limit.
 BURST_LIMIT, BURST_SECONDS = 8, 1
+# Calls of a round come one after the other, and one request is to carry them all.
+GATHER = 0.05
 
 
 class Sender:
@@ -51,6 +53,7 @@ class Sender:
         self._changed = threading.Condition()
         self._lanes: dict[Lane, None] = {}
         self._requests = itertools.count(1)
+        self._last = 0.0
         self._closing = False
         self._thread = threading.Thread(target=self._serve, name="globus-compute-sender", daemon=True)
         self._thread.start()
@@ -58,6 +61,7 @@ class Sender:
     def send(self, call: OpenCall) -> None:
         """Send ``call`` when its turn comes. Returns at once."""
         with self._changed:
+            self._last = time.monotonic()
             call.lane.waiting.append(call)
             self._lanes[call.lane] = None
             self._changed.notify()
@@ -90,8 +94,9 @@ class Sender:
             with self._changed:
                 ready = self._ready()
                 if not (ready or self._closing):
-                    # The timeout finds calls that a dying Executor forgot.
-                    self._changed.wait(timeout=1.0)
+                    # The longer timeout finds calls that a dying Executor forgot.
+                    gathering = any(lane.waiting and not lane.handed for lane in self._lanes)
+                    self._changed.wait(timeout=GATHER if gathering else 1.0)
                     ready = self._ready()
                 if self._closing:
                     return
@@ -101,6 +106,8 @@ class Sender:
                 self._send_some(lane)
 
     def _ready(self) -> list[Lane]:
+        if time.monotonic() - self._last < GATHER:
+            return []
         return [lane for lane in self._lanes if lane.waiting and not lane.handed and lane.submitter.ready]
 
     def _send_some(self, lane: Lane) -> None:
@@ -159,6 +166,14 @@ class Sender:
         """See ``Submissions.waits``."""
         for envelope in envelopes:
             self._calls.tell(envelope.call, state, detail)
+
+    def regrouped(self, old: str, new: str) -> None:
+        """See ``Submissions.regrouped``."""
+        moved = self._calls.matching(lambda call: call.group == old)
+        for submitter in {call.lane.submitter for call in moved}:
+            submitter.regrouped(old, new)
+        for call in moved:
+            call.group = new
 
     def taken(self, envelopes: Sequence[Envelope], tasks: Sequence[str]) -> None:
         """See ``Submissions.taken``."""

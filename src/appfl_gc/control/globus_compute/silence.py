@@ -25,9 +25,6 @@ class Silence:
 
     def due(self, endpoints: set[str], now: float, period: float) -> str | None:
         """The endpoint to ask about next: the one not asked about for longest, if that is ``period`` or more."""
-        for known in [known for known in self._asked if known not in endpoints]:
-            del self._asked[known]
-            self._since.pop(known, None)
         oldest = min(endpoints, key=lambda name: self._asked.get(name, float("-inf")), default=None)
         if oldest is None or now - self._asked.get(oldest, float("-inf")) < period:
             return None

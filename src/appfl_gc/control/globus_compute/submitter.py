@@ -123,6 +123,11 @@ class Submitter:
         with self._lock:
             return self._groups.of(round_)
 
+    def regrouped(self, old: str, new: str) -> None:
+        """The service did not take our choice of a group, and made its own."""
+        with self._lock:
+            self._groups.replace(old, new)
+
     def retire_groups(self, in_use: Callable[[], set[str]]) -> None:
         """Close the connections of groups that are over. ``in_use``: the groups of open calls."""
         with self._lock:
