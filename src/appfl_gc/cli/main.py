@@ -35,6 +35,9 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
         "run": LazyCommand("appfl_gc.cli.run:run_command", "Train one model as two YAML files say."),
         "validate": LazyCommand("appfl_gc.cli.validate:validate", "Check both YAML files without running."),
         "init": LazyCommand("appfl_gc.cli.init:init", "Write a ready example into a directory."),
+        "doctor": LazyCommand(
+            "appfl_gc.cli.doctor:doctor", "Check logins, endpoints and limits without a job."
+        ),
         "sources": LazyCommand("appfl_gc.cli.sources:sources", "Show which source files a run would send."),
         "login": LazyCommand("appfl_gc.cli.login:login", "Log in to Globus."),
         "whoami": LazyCommand("appfl_gc.cli.login:whoami", "Show which Globus identity submits from here."),
@@ -48,7 +51,7 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
 
 PLANNED = frozenset(
     {
-        "cancel", "doctor", "resume", "runs", "sandbox", "simulate",
+        "cancel", "resume", "runs", "sandbox", "simulate",
     }
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from appfl_gc.config.federation import LOCAL, Federation
+from appfl_gc.config import Federation
 from appfl_gc.config.places import ClientPlaces
 from appfl_gc.config.schema.block import thaw
 from appfl_gc.control.globus_compute.config_schema import check_configs
@@ -47,7 +47,7 @@ class ClientSite:
 
 
 def client_sites(federation: Federation, directories: Mapping[str, EndpointDirectory]) -> list[ClientSite]:
-    """The clients at Globus Compute endpoints; ``directories`` by client."""
+    """The clients at Globus Compute endpoints that have one of ``directories``, which are by client."""
     places = ClientPlaces(federation.client_path)
 
     def place(index: int) -> Callable[[tuple[str | int, ...]], str]:
@@ -62,7 +62,7 @@ def client_sites(federation: Federation, directories: Mapping[str, EndpointDirec
             place(index),
         )
         for index, client in enumerate(federation.clients)
-        if client.endpoint_id != LOCAL
+        if client.client_id in directories
     ]
 
 

@@ -34,6 +34,11 @@ class EndpointState(str, enum.Enum):
         """Whether waiting may help."""
         return self in {EndpointState.OFFLINE, EndpointState.NO_LOGIN, EndpointState.NO_ANSWER}
 
+    @property
+    def known(self) -> bool:
+        """Whether the service told this identity about the endpoint."""
+        return self in {EndpointState.ONLINE, EndpointState.OFFLINE, EndpointState.UNKNOWN}
+
 
 class Asker(Protocol):
     """Who asks."""

@@ -1,0 +1,138 @@
+"""What each endpoint must be: there, ours to use, online, and taking what the configuration sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from appfl_gc.control.globus_compute.config_schema import Misfit, SchemaAnswer
+from appfl_gc.control.globus_compute.endpoint_facts import EndpointFacts, EndpointState
+from appfl_gc.hpc.facility import facility_of_endpoint
+from appfl_gc.protocol.errors import AppflGcError, ErrorClass
+from appfl_gc.runner.doctor.row import Row, Subject
+
+FUNCTIONS_NAMED = 5
+
+
+@dataclass(frozen=True)
+class EndpointChecks:
+    """What was asked about one endpoint for one identity; an error stands where something could not be had.
+
+    Attributes:
+        facts: what the service says of it.
+        ours: whether the identity owns it; None where the service does not tell.
+        allowed: functions that it runs, None for any.
+        function_id: the function that the configuration names, or None.
+    """
+
+    facts: EndpointFacts
+    ours: bool | None
+    allowed: Sequence[str] | AppflGcError | None
+    function_id: str | None
+
+
+def endpoint_rows(subject: Subject, checks: EndpointChecks) -> Iterator[Row]:
+    """Whether calls reach it and its functions are free; its configurations have rows of their own."""
+    yield _reachable(subject, checks)
+    if checks.facts.state.known:
+        yield _function(subject, checks)
+
+
+def _reachable(subject: Subject, checks: EndpointChecks) -> Row:
+    facts = checks.facts
+    facility = facility_of_endpoint(facts.endpoint_id)
+    whose = f"run by the facility {facility[0].title}" if facility else _whose(checks.ours)
+    if facts.state is EndpointState.ONLINE:
+        place = f" on {facts.host}" if facts.host else ""
+        return subject.ok("status", f"Online{place}, {whose}.")
+    if facts.state is EndpointState.OFFLINE:
+        start = f"Start its agent there: `appfl-gc endpoint start {facts.name or 'NAME'}`."
+        fix = (
+            "Look at the facility's status page."
+            if facility
+            else start
+            if checks.ours
+            else "Ask its owner to start it."
+        )
+        return subject.fail("status", f"Offline, {whose}.", fix, ErrorClass.SERVICE)
+    if facts.state is EndpointState.UNKNOWN:
+        return subject.warn("status", facts.detail)
+    classes = {
+        EndpointState.REFUSED: ErrorClass.ENDPOINT,
+        EndpointState.NO_LOGIN: ErrorClass.LOGIN,
+        EndpointState.BAD_LOGIN: ErrorClass.LOGIN,
+    }
+    return subject.fail("status", facts.detail, facts.hint, classes.get(facts.state, ErrorClass.SERVICE))
+
+
+def _whose(ours: bool | None) -> str:
+    if ours is None:
+        return "ours or shared with this identity"
+    return "ours" if ours else "shared with this identity"
+
+
+def _function(subject: Subject, checks: EndpointChecks) -> Row:
+    allowed, wanted = checks.allowed, checks.function_id
+    if isinstance(allowed, AppflGcError):
+        return subject.skipped("function", f"Which functions it allows could not be asked. {allowed.message}")
+    if allowed is None:
+        return subject.ok("function", "It runs any function.")
+    named = ", ".join(allowed[:FUNCTIONS_NAMED])
+    if wanted is None:
+        return subject.fail(
+            "function",
+            f"It runs {len(allowed)} named functions only ({named}), and the configuration names none, so that a new "
+            "one would be registered.",
+            "Name the one that its owner reviewed as server_configs.control_configs.function_id; `appfl-gc function "
+            "register` prints a UUID and the source for the owner.",
+            ErrorClass.ENDPOINT,
+        )
+    if wanted.lower() in allowed:
+        return subject.ok("function", "It allows the function that the configuration names.")
+    return subject.fail(
+        "function",
+        f"It does not allow the function {wanted}, but {named or 'none at all'}.",
+        "Ask its owner to add that UUID to allowed_functions, or name an allowed one as "
+        "server_configs.control_configs.function_id.",
+        ErrorClass.ENDPOINT,
+    )
+
+
+def config_rows(
+    subject: Subject,
+    facts: EndpointFacts,
+    client: str,
+    given: bool,
+    answer: SchemaAnswer,
+    place: Callable[[tuple[str | int, ...]], str],
+) -> Iterator[Row]:
+    """Whether the endpoint takes a client's ``user_endpoint_config``.
+
+    Args:
+        subject: of the rows.
+        facts: of the endpoint.
+        client: whose configuration it is.
+        given: whether it has any key.
+        answer: what the schema says.
+        place: ``file:line: key`` of a path in it.
+    """
+    check = f"config of {client}"
+    for misfit in answer.misfits:
+        yield _misfit(subject, check, misfit, place)
+    if answer.misfits:
+        return
+    if answer.unchecked:
+        yield subject.skipped(check, f"user_endpoint_config is not checked. {answer.unchecked}")
+    elif facts.schema is not None:
+        yield subject.ok(check, "user_endpoint_config fits the endpoint's schema.")
+    elif given:
+        yield subject.skipped(check, "user_endpoint_config is not checked: the service tells no schema.")
+    else:
+        yield subject.ok(check, "There is no user_endpoint_config, and no schema that asks for one.")
+
+
+def _misfit(
+    subject: Subject, check: str, misfit: Misfit, place: Callable[[tuple[str | int, ...]], str]
+) -> Row:
+    fix = "Correct it as the endpoint's owner documents it; `appfl-gc facility show` prints ready blocks."
+    return subject.fail(check, f"{place(misfit.path)}: {misfit.message}", fix, ErrorClass.USER)
