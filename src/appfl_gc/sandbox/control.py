@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,18 +33,32 @@ class Control:
         """Change; raises ``SandboxError`` if the sandbox does not answer, or refuses."""
         return self._request(route, json.dumps(body).encode())
 
+    def log_in(self, authorize_url: str) -> str:
+        """The code that the login page shows; raises ``SandboxError`` if it shows none."""
+        key = urllib.parse.urlencode({"key": self.description.login_key}).encode()
+        page = self._open(urllib.request.Request(authorize_url, data=key)).decode()
+        found = re.search(r'<code id="code">([^<]+)</code>', page)
+        if found is None:
+            raise SandboxError("The sandbox's login page shows no code.")
+        return html.unescape(found[1])
+
     def _request(self, route: str, body: bytes | None) -> Any:
         request = urllib.request.Request(
             f"{self.description.url}/sandbox/{route}",
             data=body,
             headers={"content-type": "application/json", "x-sandbox-token": self.description.admin_token},
         )
+        return json.loads(self._open(request))
+
+    @staticmethod
+    def _open(request: urllib.request.Request) -> bytes:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=30) as response:
-                return json.load(response)
+                body: bytes = response.read()
+                return body
         except urllib.error.HTTPError as error:
-            raise SandboxError(f"The sandbox refused `{route}`: {error.read().decode()}") from None
+            raise SandboxError(f"The sandbox refused {request.selector}: {error.read().decode()}") from None
         except OSError as error:
             raise SandboxError(f"The sandbox does not answer: {error}.") from None
 

@@ -101,7 +101,7 @@ def _start(files: SandboxFiles, settings: SandboxSettings) -> RabbitNode:
         proxy=f"http://sandbox:{password}@{settings.host}:{port}",
         amqp_ports=ports,
         admin_token=service.admin_token,
-        login_key=secrets.token_urlsafe(9),
+        login_key=service.logins.key,
         default=service.identities.add_application(DEFAULT_APPLICATION),
         children=node.pids,
     ).write(files.description)

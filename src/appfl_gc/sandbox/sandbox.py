@@ -120,6 +120,23 @@ class Sandbox:
         """The application that ``environment`` names."""
         return self.description.default
 
+    @property
+    def login_environment(self) -> dict[str, str]:
+        """As ``environment``, but for a person: there is no application in it, so the SDK asks for a login."""
+        return {
+            name: value
+            for name, value in self.environment.items()
+            if name not in ("GLOBUS_COMPUTE_CLIENT_ID", "GLOBUS_COMPUTE_CLIENT_SECRET")
+        }
+
+    def log_in(self, authorize_url: str) -> str:
+        """Do a person's part of a login: the code that the login page shows for the URL that the SDK printed.
+
+        Raises:
+            SandboxError: if the page refuses, or sends the code to another address.
+        """
+        return self._control.log_in(authorize_url)
+
     def add_identity(self, name: str) -> Credentials:
         """Register another application with an identity of its own."""
         return Credentials(**self._control.post("applications", {"name": name}))

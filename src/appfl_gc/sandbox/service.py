@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,16 +23,19 @@ from appfl_gc.sandbox.faults import App, Faults, FaultyApp
 from appfl_gc.sandbox.identities import Identities
 from appfl_gc.sandbox.inbox import Inbox, Watchdog
 from appfl_gc.sandbox.link import Listener, Publisher
+from appfl_gc.sandbox.login_routes import login_router
+from appfl_gc.sandbox.logins import Logins, Signer
 from appfl_gc.sandbox.model import Model
 from appfl_gc.sandbox.rate import RateLimit
 from appfl_gc.sandbox.settings import SandboxSettings
 from appfl_gc.sandbox.submission import Submission
 from appfl_gc.sandbox.task_routes import task_router
-from appfl_gc.sandbox.token_routes import token_router
 
 CLIENTS, CLIENTS_443, AGENTS = "clients", "clients-443", "agents"
 """The ways to the broker: the SDK's own, the one for its ``amqp_port`` setting, the endpoint agents'."""
 MINIMUM_VERSION = "4.0.0"
+PERSON = "person"
+"""Who logs in by the login page."""
 
 
 @dataclass
@@ -55,6 +59,8 @@ class Service:
     def __post_init__(self) -> None:
         self.account = Account("service", self.account.password)
         self.identities = Identities(list(self.accounts), self.settings.token_seconds)
+        self.logins = Logins(secrets.token_urlsafe(9))
+        self.person = self.identities.add_person(PERSON)
 
     def connect(self, broker_port: int, ports: Mapping[str, int]) -> None:
         """Connect to the broker at its own port, and name the ports by which others come to it."""
@@ -78,7 +84,7 @@ class Service:
             settings, self.model, self.dispatch, lambda one: one.url(host, self._client_port)
         )
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-        app.include_router(token_router(self.identities))
+        app.include_router(login_router(self.identities, self.logins, Signer(), self.person))
         app.include_router(auth_router(self.identities))
         app.include_router(endpoint_router(self.model, self.dispatch, caller))
         app.include_router(task_router(self.model, submission, caller, settings.payload_limit_bytes))
