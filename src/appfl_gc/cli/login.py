@@ -106,7 +106,7 @@ def whoami(credentials: str | None, form: str) -> None:
     for one in account.linked:
         if one != account.identity_id:
             click.echo(f"linked    {one}")
-    click.echo(f"valid     {_life(status.renews, status.seconds_left)}")
+    click.echo(f"valid     {_life(identity, status.renews)}")
 
 
 @click.command("logout", cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -169,12 +169,10 @@ def _shown(account: Account) -> str:
     return f"{account.username or account.name or 'identity'} ({account.identity_id}{provider})"
 
 
-def _life(renews: bool, seconds: float | None) -> str:
-    if renews:
-        return "renews itself while it is used at least every six months"
-    return (
-        "not renewed; nobody tells how long it lasts" if seconds is None else f"{seconds / 3600:.1f} h more"
-    )
+def _life(identity: Identity, renews: bool) -> str:
+    if identity.waits_for_login and renews:
+        return "renews itself, if it is used at least every six months"
+    return "as long as its secret" if renews else "until its token ends; nothing renews it"
 
 
 def _running_endpoints() -> list[str]:

@@ -92,7 +92,7 @@ def coded(status: int, code: str, message: str = "What the service says.", **hea
 @pytest.mark.parametrize(
     ("answer", "kind", "error_class", "words"),
     [
-        (coded(401, "USER_UNAUTHENTICATED"), LoginError, ErrorClass.LOGIN, "SITE_A_CLIENT_SECRET"),
+        (coded(401, "USER_UNAUTHENTICATED"), LoginError, ErrorClass.LOGIN, "SITE_A_CLIENT_ID and _SECRET"),
         (coded(403, "ENDPOINT_ACCESS_FORBIDDEN"), EndpointError, ErrorClass.ENDPOINT, "identity provider"),
         (coded(403, "FUNCTION_NOT_PERMITTED"), EndpointError, ErrorClass.ENDPOINT, "allowed_functions"),
         (coded(404, "ENDPOINT_NOT_FOUND"), EndpointError, ErrorClass.ENDPOINT, "never started"),
@@ -327,7 +327,7 @@ class TestApplications:
         for ask in (lambda: site_a.endpoint(ENDPOINT), lambda: client.get_endpoint_metadata(ENDPOINT)):
             with pytest.raises(LoginError) as caught:
                 ask()
-            assert "SITE_A_CLIENT_SECRET" in str(caught.value) and ID_A in str(caught.value)
+            assert "SITE_A_CLIENT_ID" in str(caught.value) and ID_A in str(caught.value)
             assert SECRET not in str(caught.value)
         client.app.close()
 

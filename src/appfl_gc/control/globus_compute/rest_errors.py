@@ -87,6 +87,13 @@ def translate(error: BaseException, request: Request) -> AppflGcError | None:
 
 
 def _of_answer(error: globus_sdk.GlobusAPIError, request: Request) -> AppflGcError:
+    proxy = _proxy(str(error.args[1]))  # method, address, ...
+    if error.http_status == 407 or (proxy and error.http_status in {403, 404} and error.raw_json is None):
+        return DeliveryError(
+            f"The proxy {proxy} did not let a request through to {request.purpose} (HTTP {error.http_status}): "
+            f"{_said(error)}",
+            "Check the proxy in HTTPS_PROXY or HTTP_PROXY, with the user and password that it asks for.",
+        )
     gares = to_gares([error])
     if gares:
         return sign_in_refusal(gares[0].authorization_parameters, request.identity, request.endpoint_id)

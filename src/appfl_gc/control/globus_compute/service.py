@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import globus_sdk
 from globus_compute_sdk import Client, __version__
-from globus_compute_sdk.sdk.auth.auth_client import ComputeAuthClient
+from globus_sdk.scopes import AuthScopes
 from globus_sdk.transport import RetryConfig
 
 from appfl_gc.control.globus_compute.identity import Identity
@@ -64,7 +64,7 @@ class _Connection:
         base = Client(app=self.app, do_version_check=False).web_service_address
         self.v2 = globus_sdk.ComputeClientV2(base_url=base, app=self.app, retry_config=patience)
         self.v3 = globus_sdk.ComputeClientV3(base_url=base, app=self.app, retry_config=patience)
-        self.auth = ComputeAuthClient(app=self.app, app_scopes=[], retry_config=patience)
+        self.auth = globus_sdk.AuthClient(app=self.app, app_scopes=[AuthScopes.openid], retry_config=patience)
         for client in (self.v2, self.v3, self.auth):
             client.transport.http_timeout = timeout
 

@@ -96,7 +96,7 @@ def _of_environment(prefix: str) -> Application:
                 f"Set {name}, or unset the other.",
             )
     id_name, secret_name = _variables(prefix)
-    return _application(os.environ[id_name], os.environ[secret_name], f"{id_name} and {secret_name}")
+    return _application(os.environ[id_name], os.environ[secret_name], f"{id_name} and _SECRET")
 
 
 def _of_file(path: Path) -> Application:
