@@ -8,7 +8,6 @@ from appfl_gc.config.document import Mark
 from appfl_gc.config.federation import ClientConfig
 from appfl_gc.config.findings import Findings
 from appfl_gc.config.merging import Layered
-from appfl_gc.config.rules import is_uuid
 from appfl_gc.config.typing_check import TypedCheck
 
 
@@ -51,14 +50,3 @@ def check_one_model(entries: Sequence[Layered], clients: Sequence[ClientConfig],
                 f"The model of client {client.client_id} is not that of client {first.client_id}, which the server"
                 " builds; an update whose tensors differ will be refused.",
             )
-
-
-def note_remote(entries: Sequence[Layered], findings: Findings) -> None:
-    """Say how many clients this version cannot reach."""
-    remote = [entry for entry in entries if is_uuid(entry.get(("endpoint_id",)))]
-    if remote:
-        findings.note(
-            f"{len(remote)} of {len(entries)} clients are at Globus Compute endpoints; `run` does not reach them yet.",
-            *remote[0].place(("endpoint_id",)),
-            hint="`--local` rehearses the configuration on this machine.",
-        )

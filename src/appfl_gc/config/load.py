@@ -166,7 +166,6 @@ class _Reading:
         clients = [self._client(entry, name, reader) for entry, name in zip(entries, ids, strict=True)]
         agreement.check_ids(entries, ids, self.findings)
         agreement.check_one_model(entries, clients, self.findings)
-        agreement.note_remote(entries, self.findings)
         settings, sources = self._server(server, clients, reader)
         return Federation(settings, tuple(clients), sources, (), self.server.path, self.clients.path)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import TextIO
 
 from appfl_gc.protocol.wire import clean_text
@@ -27,13 +26,6 @@ from appfl_gc.runner.events import (
 )
 
 CLIENTS_NAMED = 20
-_WAITS = MappingProxyType(
-    {
-        ClientState.NO_LOGIN: "waits for a login",
-        ClientState.OFFLINE: "waits for its endpoint",
-        ClientState.QUEUED: "waits for nodes",
-    }
-)
 
 
 class PlainDisplay:
@@ -53,6 +45,7 @@ class PlainDisplay:
         self._quiet = quiet
         self._progress = RunProgress(clock)
         self._ready: set[str] = set()
+        self._queued: set[str] = set()
         self._told_ready = False
         self._endpoints: tuple[EndpointRow, ...] = ()
 
@@ -144,8 +137,13 @@ class PlainDisplay:
         clients = self._progress.clients
         if event.state is ClientState.RETRYING:
             yield f"{event.client} is tried again{f': {event.detail}' if event.detail else ''}"
-        if event.state in _WAITS and len(clients) <= CLIENTS_NAMED:
-            yield f"{event.client} {_WAITS[event.state]}{f': {event.detail}' if event.detail else ''}"
+        if (
+            event.state is ClientState.QUEUED
+            and event.client not in self._queued
+            and len(clients) <= CLIENTS_NAMED
+        ):
+            self._queued.add(event.client)
+            yield f"{event.client} waits for nodes{f': {event.detail}' if event.detail else ''}"
         if event.state is not ClientState.READY or event.client in self._ready:
             return
         self._ready.add(event.client)
