@@ -54,7 +54,7 @@ def located(error: AppflGcError, place: Place) -> AppflGcError:
     if str(place) in error.message:
         return error
     named = copy.copy(error)
-    named.message = f"{error.message} ({_first_upper(str(place))}.)"
+    named.message = f"{error.message} ({place})"
     named.args = (named.message,)
     return named
 
@@ -230,7 +230,3 @@ def _said(text: str) -> str:
 
 def _quote(text: str) -> str:
     return " ".join(clean_text(text, LONGEST_QUOTE).split())
-
-
-def _first_upper(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -45,6 +45,7 @@ class Lane:
         handed: calls given to the Executor that the service has not taken yet.
         most: calls in a request; fewer after the service found one too large.
         user_endpoint: UUID of the process that runs this lane's calls, "" while unknown.
+        not_before: monotonic seconds before which nothing is sent.
     """
 
     target: Target
@@ -53,6 +54,7 @@ class Lane:
     handed: set[OpenCall] = field(default_factory=set)
     most: int = MOST_CALLS
     user_endpoint: str = ""
+    not_before: float = 0.0
     client: PlaneClient | None = None
     executor: PlaneExecutor | None = None
 

@@ -31,8 +31,8 @@ class Tell(Protocol):
 class ClosingError(DeliveryError):
     """The run is ending."""
 
-    def __init__(self) -> None:
-        super().__init__("The run is ending; the call was given up.")
+    def __init__(self, message: str = "The run is ending; the call was given up.", hint: str = "") -> None:
+        super().__init__(message, hint)
 
 
 class Patience:

@@ -95,7 +95,7 @@ class Sender:
                 ready = self._ready()
                 if not (ready or self._closing):
                     # The longer timeout finds calls that a dying Executor forgot.
-                    gathering = any(lane.waiting and not lane.handed for lane in self._lanes)
+                    gathering = time.monotonic() - self._last < GATHER
                     self._changed.wait(timeout=GATHER if gathering else 1.0)
                     ready = self._ready()
                 if self._closing:
@@ -106,9 +106,14 @@ class Sender:
                 self._send_some(lane)
 
     def _ready(self) -> list[Lane]:
-        if time.monotonic() - self._last < GATHER:
+        moment = time.monotonic()
+        if moment - self._last < GATHER:
             return []
-        return [lane for lane in self._lanes if lane.waiting and not lane.handed and lane.submitter.ready]
+        return [
+            lane
+            for lane in self._lanes
+            if lane.waiting and not lane.handed and lane.submitter.ready and lane.not_before <= moment
+        ]
 
     def _send_some(self, lane: Lane) -> None:
         with self._changed:

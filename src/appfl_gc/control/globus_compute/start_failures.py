@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from appfl_gc.control.globus_compute.failures import located
 from appfl_gc.control.globus_compute.guard import StartGuard
@@ -10,6 +11,9 @@ from appfl_gc.control.globus_compute.lane import Lane
 from appfl_gc.control.globus_compute.open_call import OpenCall, OpenCalls
 from appfl_gc.hpc.facility import facility_of_endpoint
 from appfl_gc.protocol.errors import AppflGcError, EndpointError, StartFailedError
+
+# An agent that is told to start a user endpoint while a failed one still ends does nothing at all.
+PAUSE = 5.0
 
 
 class StartFailures:
@@ -35,6 +39,7 @@ class StartFailures:
 
     def failed(self, call: OpenCall, error: StartFailedError) -> None:
         """A start failed for ``call``; it fails with ``error``, or with what was done about it."""
+        call.lane.not_before = time.monotonic() + PAUSE
         with self._lock:
             trips = self._guard.failed(call.lane, call.request)
             stopped = self._why.get(call.lane)
@@ -47,9 +52,10 @@ class StartFailures:
     def _stop(self, call: OpenCall, error: StartFailedError) -> None:
         lane = call.lane
         done, hint = self._stop_endpoint(lane)
+        said = error.message.removesuffix(f" ({call.place})")
         why = EndpointError(
             f"Endpoint {lane.target.endpoint_id} failed to start twice in a row; nothing more is sent to it, so that "
-            f"no jobs are started in a loop. {done} {error.message}",
+            f"no jobs are started in a loop. {done} {said}",
             hint or error.hint,
         )
         with self._lock:
