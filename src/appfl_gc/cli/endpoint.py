@@ -67,6 +67,12 @@ def _knob_options(function: Function) -> Function:
 @click.option("--contact-email", help="For the service's operators; needed as root.")
 @click.option("--amqp-port", type=click.Choice(["443", "5671", "5672"]), help="443 where 5671 is blocked.")
 @click.option("--multi-user", is_flag=True, help="For administrators: map other people's identities.")
+@click.option(
+    "--map", "identities", metavar="NAME@INSTITUTION=ACCOUNT", multiple=True, help="Who may use it."
+)
+@click.option(
+    "--prelude", default="", help="Shell lines before this environment is activated; @FILE reads one."
+)
 @click.option("--replace", is_flag=True, help="Move an endpoint of this name into a backup first.")
 def configure(
     name: str,
@@ -83,6 +89,8 @@ def configure(
     contact_email: str | None,
     amqp_port: str | None,
     multi_user: bool,
+    identities: Sequence[str],
+    prelude: str,
     replace: bool,
     **knobs: int | str | None,
 ) -> None:
@@ -106,6 +114,8 @@ def configure(
         allowed_functions=tuple(allowed),
         amqp_port=None if amqp_port is None else int(amqp_port),
         multi_user=multi_user,
+        identities=dict(_pair(text, "--map") for text in identities),
+        prelude=_read(prelude[1:], "prelude") if prelude.startswith("@") else prelude,
     )
     written = writer.configure(name, options, replace=replace)
     if written.backup is not None:
@@ -208,10 +218,63 @@ def _read(path: str, name: str) -> str:
         raise UsageError(f"The file {path} for the setting `{name}` can't be read: {error}.") from None
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str, option: str = "--env") -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise UsageError(
-            f"`--env` needs NAME=VALUE, but got {text.split()[0] if text.strip() else 'nothing'}."
-        )
+        raise UsageError(f"`{option}` needs a name, = and a value.")
     return name, value
+
+
+@endpoint.command("check", cls=Program)
+@click.argument("name")
+@click.option("--option", "given", metavar="NAME=VALUE", multiple=True, help="A user_endpoint_config to try.")
+@click.option(
+    "--round-gap-seconds", type=float, default=600.0, show_default=True, help="Wait between a client's tasks."
+)
+@FORMAT
+@click.pass_context
+def check(ctx: click.Context, name: str, given: Sequence[str], round_gap_seconds: float, form: str) -> None:
+    """Look for what stops an endpoint, or makes it slow; the exit status is 2 if there are errors."""
+    from appfl_gc.hpc.endpoint import check as checker
+
+    pairs = dict(_pair(text, "--option") for text in given)
+    options = {key: _typed(key, value) for key, value in pairs.items()} if pairs else None
+    found = checker.check(name, options=options, round_gap_seconds=round_gap_seconds)
+    if form == "json":
+        click.echo(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2))
+    else:
+        for finding in found:
+            click.echo(str(finding))
+        if not found:
+            click.echo(f"The endpoint {name} is in order.")
+    if any(finding.is_error for finding in found):
+        ctx.exit(2)
+
+
+@endpoint.command("migrate", cls=Program)
+@click.argument("name_or_file")
+def migrate(name_or_file: str) -> None:
+    """Rewrite an older endpoint, by its name or its config.yaml, for today's agent; the old is backed up."""
+    from appfl_gc.hpc.endpoint import migrate as rewriter
+
+    done = rewriter.migrate(name_or_file)
+    for change in done.changes:
+        click.echo(f"- {change}")
+    if done.endpoint is None:
+        return
+    click.echo(f"The endpoint {done.endpoint.name} is written to {done.endpoint.directory}.")
+    if done.endpoint.backup is not None:
+        click.echo(f"The old files are in {done.endpoint.backup}.")
+    if done.endpoint.required:
+        click.echo(
+            f"Each client must give {' and '.join(done.endpoint.required)} in its user_endpoint_config."
+        )
+    click.echo(f"Next: `appfl-gc endpoint check {done.endpoint.name}`.")
+
+
+def _typed(name: str, value: str) -> Json:
+    return (
+        int(value)
+        if value.isdigit() and (name not in KNOBS or KNOBS[name].schema["type"] == "integer")
+        else value
+    )

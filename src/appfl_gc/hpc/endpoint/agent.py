@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 
 from appfl_gc.hpc.endpoint import processes
-from appfl_gc.hpc.endpoint.configure import CONFIG, IDENTIFIER, PID, USER_DIRECTORY, user_directory
+from appfl_gc.hpc.endpoint.configure import USER_DIRECTORY, user_directory
+from appfl_gc.hpc.endpoint.files import CONFIG, IDENTIFIER, PID
 from appfl_gc.hpc.endpoint.options import check_name
 from appfl_gc.hpc.endpoint.worker_environment import KEEP_ENVIRONMENT, MARKER, binaries
 from appfl_gc.protocol.errors import EndpointError, NotSupportedError, UsageError, VersionError

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import getpass
-import json
 import os
 import shutil
 import sys
@@ -14,28 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from appfl_gc.hpc.endpoint.engine import LAUNCHERS, user_endpoint_tree
-from appfl_gc.hpc.endpoint.options import COMPUTE_ENGINE, EndpointOptions, check_name
-from appfl_gc.hpc.endpoint.template import Tree, render, variables
-from appfl_gc.hpc.endpoint.worker_environment import user_environment, worker_init
+from appfl_gc.hpc.endpoint import multi_user
+from appfl_gc.hpc.endpoint.files import IDENTIFIER, PID, TEMPLATE, endpoint_files
+from appfl_gc.hpc.endpoint.options import EndpointOptions, check_name
 from appfl_gc.hpc.facility import Facility, load_facility
-from appfl_gc.hpc.knobs import KNOBS
 from appfl_gc.protocol.errors import StorageError, UsageError
-from appfl_gc.protocol.wire import Json
 
 USER_DIRECTORY = "GLOBUS_COMPUTE_USER_DIR"
-CONFIG = "config.yaml"
-TEMPLATE = "user_config_template.yaml.j2"
-SCHEMA = "user_config_schema.json"
-ENVIRONMENT = "user_environment.yaml"
-IDENTIFIER = "endpoint.json"
-PID = "daemon.pid"
 BACKUPS = "backups"
-
-# Text that a submitter gives reaches a shell; with an allow list of functions that would be a way around it.
-_CODE = frozenset(name for name, knob in KNOBS.items() if knob.code)
 
 _NODE_LOCAL = ("/tmp", "/var/tmp", "/dev", "/run", "/proc", "/local/scratch")
 
@@ -71,6 +54,7 @@ def configure(
     user_dir: Path | None = None,
     *,
     replace: bool = False,
+    facility: Facility | None = None,
 ) -> Endpoint:
     """Write the endpoint ``name``.
 
@@ -79,6 +63,7 @@ def configure(
         options: what to write.
         user_dir: where endpoints are; the agent's own choice if None.
         replace: move an endpoint of this name aside first; its UUID is kept.
+        facility: takes the place of the one that ``options`` names.
 
     Raises:
         UsageError: if an option can't be used, or the endpoint exists and ``replace`` is False, or it runs.
@@ -86,18 +71,17 @@ def configure(
     """
     check_name(name)
     options.check()
-    facility = load_facility(options.facility)
-    root = (user_dir or user_directory()).expanduser().absolute()
-    target = root / name
-    shared = _shared_directory(name, facility, options, root)
-    files, required = _files(facility, options, target, root, shared)
+    where = facility or load_facility(options.facility)
+    target = (user_dir or user_directory()).expanduser().absolute() / name
+    files, required = endpoint_files(where, options, target, _shared_directory(name, where, options))
     if target.exists() and not replace:
         raise UsageError(
             f"There is an endpoint {name} already, in {target}.",
             "Take another name, or give `--replace`: the old files are kept in a backup, and so is its UUID.",
         )
+    review = multi_user.review(options, target) if options.multi_user else ()
     try:
-        return _write(name, target, files, required)
+        return Endpoint(name, target, _write(target, files), required, review)
     except OSError as error:
         raise StorageError(
             f"The endpoint {name} can't be written: {error.filename or target}: {error.strerror or error}.",
@@ -105,130 +89,61 @@ def configure(
         ) from None
 
 
-def privileged() -> bool:
-    """Whether the agent would see itself as privileged: root, or a process with capabilities."""
-    if os.geteuid() == 0:
-        return True
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return False
-    held = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")]
-    return bool(held) and int(held[0], 16) != 0
-
-
-def _shared_directory(name: str, facility: Facility, options: EndpointOptions, root: Path) -> str | None:
-    """Where user endpoints, workers and the site write; None leaves the agent's and the site's own places."""
+def _shared_directory(name: str, facility: Facility, options: EndpointOptions) -> Path | None:
+    """Where user endpoints, workers and the site write, or None for their own places in the home directory."""
     if options.multi_user:
-        return str(options.directory or f"$HOME/.appfl_gc/endpoints/{name}")
-    if options.directory is None:
-        if not facility.provider.batch:
-            return None
+        return None
+    chosen = options.directory
+    if chosen is None and facility.provider.batch:
         chosen = Path.home() / ".appfl_gc" / "endpoints" / name
-    else:
-        chosen = options.directory.expanduser().absolute()
+    if chosen is None:
+        return None
+    chosen = chosen.expanduser().absolute()
     if facility.provider.batch:
         _check_reachable(chosen.resolve(), facility)
     if not str(chosen).isprintable() or "$" in str(chosen):
         raise UsageError(f"The directory {str(chosen)!r} has characters that a job script can't hold.")
-    return str(chosen)
+    return chosen
 
 
 def _check_reachable(directory: Path, facility: Facility) -> None:
     """Refuse what the workers' nodes can't see: the directory, or this Python environment."""
-    for path, option in (
+    for path, remedy in (
         (directory, "Name a directory of a shared file system with `--directory`."),
         (Path(sys.prefix).resolve(), "Install appfl_gc into an environment on a shared file system."),
     ):
-        if any(path == Path(place) or Path(place) in path.parents for place in _NODE_LOCAL):
+        if on_this_node_only(path):
             raise UsageError(
                 f"{path} is on this node only, and the workers of the facility `{facility.name}` run on others.",
-                option,
+                remedy,
             )
 
 
-def _files(
-    facility: Facility, options: EndpointOptions, target: Path, root: Path, shared: str | None
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    if options.allowed_functions and options.engine == COMPUTE_ENGINE:
-        code = _CODE if facility.provider.batch else frozenset({"worker_init"})
-        code -= {"select_options"} if facility.provider.value != "PBSProProvider" else set()
-        options = dataclasses.replace(options, locked=options.locked | code)
-    site = None if shared is None else Path(shared) / "site"
-    tree = user_endpoint_tree(
-        facility,
-        options,
-        worker_init(facility, options, site),
-        None if shared is None else f"{shared}/agents",
-    )
-    required = tuple(name for name, must in variables(tree).items() if must)
-    files = {
-        CONFIG: _core_config(options),
-        TEMPLATE: render(tree, _comment(facility)),
-        SCHEMA: json.dumps(_schema(tree, facility), indent=2) + "\n",
-        ENVIRONMENT: "# Variables of user endpoints. Workers see them, so secrets don't belong here.\n"
-        + yaml.safe_dump(user_environment(options, target, root, site), sort_keys=False, allow_unicode=True),
-    }
-    if options.endpoint_id is not None:
-        files[IDENTIFIER] = json.dumps({"endpoint_id": options.endpoint_id.lower()})
-    return files, required
+def on_this_node_only(path: Path) -> bool:
+    """Whether other nodes of a cluster surely don't see ``path``."""
+    return any(path == Path(place) or Path(place) in path.parents for place in _NODE_LOCAL)
 
 
-def _core_config(options: EndpointOptions) -> str:
-    email = options.contact_email
-    if email is None and privileged():
-        email = f"{getpass.getuser()}@localhost"  # the agent insists on one when it runs as root
-    settings: dict[str, Json] = {
-        "display_name": options.display_name,
-        "email": email,
-        "heartbeat_period": options.heartbeat_seconds,
-        "allowed_functions": list(options.allowed_functions) or None,
-        "amqp_port": options.amqp_port,
-    }
-    kept = {key: value for key, value in settings.items() if value is not None}
-    return "# The agent's own settings; the engine is in the template.\n" + yaml.safe_dump(
-        kept, sort_keys=False
-    )
-
-
-def _schema(tree: Tree, facility: Facility) -> dict[str, Json]:
-    names = variables(tree)
-    properties: dict[str, Json] = {name: KNOBS[name].schema for name in names}
-    if "launcher" in properties:
-        properties["launcher"] = {"enum": list(LAUNCHERS[facility.provider])}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": properties,
-        "required": [name for name, must in names.items() if must],
-        "additionalProperties": False,
-    }
-
-
-def _comment(facility: Facility) -> str:
-    return (
-        f"{facility.title} ({facility.described_as}). Registration uploads this file: no secrets here.\n"
-        "The schema beside it names what a submitter may set in user_endpoint_config."
-    )
-
-
-def _write(name: str, target: Path, files: Mapping[str, str], required: tuple[str, ...]) -> Endpoint:
+def _write(target: Path, files: Mapping[str, str]) -> Path | None:
+    """Write all files, or none; returns where an endpoint of this name was moved to."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=target.parent) as scratch:
-        fresh = Path(scratch) / name
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        fresh = Path(scratch) / target.name
         fresh.mkdir(mode=0o700)
         for filename, text in files.items():
             path = fresh / filename
             path.touch(mode=0o600)
             path.write_text(text, encoding="utf-8")
+        if multi_user.MAPPING in files:
+            # Other users' endpoints read the template after the agent has become that user.
+            (fresh / TEMPLATE).chmod(0o644)
         backup = _move_aside(target, fresh) if target.exists() else None
         fresh.rename(target)
-    return Endpoint(name, target, backup, required)
+    return backup
 
 
 def _move_aside(target: Path, fresh: Path) -> Path:
-    pid_file = target / PID
-    if pid_file.exists():
+    if (target / PID).exists():
         raise UsageError(
             f"The endpoint {target.name} runs, or ended without tidying up.",
             f"`appfl-gc endpoint stop {target.name}` first.",

@@ -43,6 +43,7 @@ def user_endpoint_tree(
         "idle_heartbeats_soft": -(-options.idle_seconds // options.heartbeat_seconds),
         "idle_heartbeats_hard": 2 * 86400 // options.heartbeat_seconds,
         "amqp_port": options.amqp_port,
+        **options.extra_user,
     }
     if agents_directory is not None:
         tree["paths"] = {"endpoint_dir": f"{agents_directory}/$GLOBUS_COMPUTE_ENDPOINT_NAME"}

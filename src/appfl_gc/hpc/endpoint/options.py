@@ -41,6 +41,10 @@ class EndpointOptions:
         allowed_functions: UUIDs of the only functions that may run; empty allows any.
         amqp_port: 443 where the network blocks 5671.
         multi_user: other people's identities are mapped to their own accounts; the agent runs as root.
+        identities: with ``multi_user``, who may use it: a Globus user name and the account on this machine each.
+        prelude: shell lines before this environment is activated, as `module load`.
+        extra_core: further keys of the agent's config.yaml.
+        extra_user: further keys of a user endpoint's configuration.
     """
 
     facility: str = "local"
@@ -57,6 +61,10 @@ class EndpointOptions:
     allowed_functions: tuple[str, ...] = ()
     amqp_port: int | None = None
     multi_user: bool = False
+    identities: Mapping[str, str] = field(default_factory=dict)
+    prelude: str = ""
+    extra_core: Mapping[str, Json] = field(default_factory=dict)
+    extra_user: Mapping[str, Json] = field(default_factory=dict)
 
     def check(self) -> None:
         """Look at every value; raises ``UsageError`` for the first that can't be used."""
@@ -86,6 +94,15 @@ class EndpointOptions:
             )
         for identifier in (*self.allowed_functions, *filter(None, [self.endpoint_id])):
             _check_uuid(identifier)
+        if self.prelude:
+            KNOBS["worker_init"].check(self.prelude)
+        if self.multi_user and self.directory is not None:
+            raise UsageError(
+                "With `--multi-user` each user's files are in their own home directory.",
+                "Leave out `--directory`.",
+            )
+        if self.identities and not self.multi_user:
+            raise UsageError("`--map` needs `--multi-user`: without it only your own identity may submit.")
         self._check_environment()
 
     def _check_environment(self) -> None:

@@ -31,15 +31,15 @@ def binaries(python: str = sys.executable) -> Path:
 
 def worker_init(facility: Facility, options: EndpointOptions, site: Path | None) -> str:
     """Shell lines that run before a worker: the facility's modules, this environment, the site's directories."""
-    lines = [line for line in facility.prelude.splitlines() if line.strip()]
+    lines = [line for line in (facility.prelude + options.prelude).splitlines() if line.strip()]
     lines.append(_activation(binaries()))
     source = _source_directory()
     if source is not None:
-        lines.append(f"export PYTHONPATH={_shell(str(source))}:${{PYTHONPATH:-}}")
+        lines.append(f"export PYTHONPATH={shlex.quote(str(source))}:${{PYTHONPATH:-}}")
     # Tasks of a submitter need not see what the agent logs in with.
     lines.append(f"unset {' '.join(CREDENTIALS)}")
     for name, value in {**site_variables(site), **options.environment}.items():
-        lines.append(f"export {name}={_shell(value)}")
+        lines.append(f"export {name}={shlex.quote(value)}")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -69,13 +69,6 @@ def _activation(programs: Path) -> str:
     if script.is_file():
         return f". {shlex.quote(str(script))}"
     return f"export PATH={shlex.quote(str(programs))}:$PATH"
-
-
-def _shell(value: str) -> str:
-    # $HOME and $USER are left to the shell: with several users they differ.
-    if value.startswith(("$HOME/", "$USER/")):
-        return f'"{value[:5]}"{shlex.quote(value[5:])}'
-    return shlex.quote(value)
 
 
 def _source_directory() -> Path | None:
