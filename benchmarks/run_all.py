@@ -20,6 +20,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "orchestration": (),
     "reduction": ("--repeats", "3"),
     "transfer": (),
+    "globus_compute": (),
 }
 TINY: dict[str, tuple[str, ...]] = {
     "startup": ("--repeats", "1"),
@@ -27,6 +28,7 @@ TINY: dict[str, tuple[str, ...]] = {
     "orchestration": ("--clients", "2", "--rounds", "2", "--repeats", "2"),
     "reduction": ("--megabytes", "1", "--clients", "2", "--threads", "1", "--repeats", "1"),
     "transfer": ("--clients", "2", "--megabytes", "1", "--rounds", "1"),
+    "globus_compute": ("--calls", "1", "--repeats", "1"),
 }
 
 
