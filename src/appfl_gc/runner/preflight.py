@@ -16,15 +16,18 @@ from appfl_gc.control.globus_compute.endpoint_facts import (
     EndpointState,
     look_up,
 )
+from appfl_gc.control.globus_compute.rate_limit import RateLimit
+from appfl_gc.hpc.facility import facility_of_endpoint
 from appfl_gc.protocol.errors import AppflGcError, DeliveryError, EndpointError, LoginError, UsageError
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.events import EndpointRow, EndpointsChecked, RunEvent
 
 POLL_SECONDS = 5.0
 REMIND_SECONDS = 30.0
-REQUESTS_AT_ONCE = 20
-SECONDS_A_REQUEST = 0.5
-"""The service allows so many requests in ten seconds; beyond that they are spread."""
+REQUESTS, SECONDS = 20, 10.0
+"""What the service takes of one identity."""
+
+LONGER = "server_configs.control_configs.endpoint_wait_seconds sets how long a run waits."
 
 
 @dataclass(frozen=True)
@@ -121,19 +124,30 @@ class _Check:
         self.all = list(dict.fromkeys((site.directory, site.endpoint_id) for site in sites))
         configured = {(site.directory, site.endpoint_id) for site in sites if site.user_endpoint_config}
         # A description is for the table and for its schema: where there are many, only those that need it are asked.
-        self._described = set(self.all) if len(self.all) <= REQUESTS_AT_ONCE else configured
+        self._described = set(self.all) if len(self.all) <= REQUESTS else configured
+        self._limits = {site.directory: RateLimit(REQUESTS, SECONDS) for site in sites}
 
     def look(self, keys: Iterable[_Key]) -> bool:
         """Ask for each of ``keys`` and tell; False if the run is to end. Raises what waiting can't mend."""
-        for number, key in enumerate(keys):
-            if number >= REQUESTS_AT_ONCE and self._pause(SECONDS_A_REQUEST):
-                return False
+        for key in keys:
             directory, endpoint_id = key
-            self._facts[key] = look_up(directory, endpoint_id, describe=key in self._described)
+            describe = key in self._described
+            if not self._may_ask(self._limits[directory], 2 if describe else 1):
+                return False
+            self._facts[key] = look_up(directory, endpoint_id, describe=describe)
         self._tell_rows()
         _raise(LoginError, self._problems(lambda state: state is EndpointState.BAD_LOGIN, 0.0))
         _raise(EndpointError, self._problems(lambda state: state is EndpointState.REFUSED, 0.0))
         _raise(UsageError, self._misfits())
+        return True
+
+    def _may_ask(self, limit: RateLimit, requests: int) -> bool:
+        """Wait until the service takes so many more; False if the run is to end."""
+        for _ in range(requests):
+            seconds = limit.wait(self._clock())
+            if seconds and self._pause(seconds):
+                return False
+            limit.sent(self._clock())
         return True
 
     def wait(self) -> bool:
@@ -145,7 +159,7 @@ class _Check:
                 states = {self._facts[key].state for key in waiting}
                 kind = LoginError if EndpointState.NO_LOGIN in states else DeliveryError
                 _raise(kind, self._problems(lambda state: state.may_change, waited))
-            if self._pause(min(left, max(POLL_SECONDS, SECONDS_A_REQUEST * len(waiting)))):
+            if self._pause(min(left, POLL_SECONDS)):
                 return False
             if not self.look(waiting):
                 return False
@@ -199,11 +213,15 @@ def _problem(site: ClientSite, facts: EndpointFacts, waited: float) -> tuple[str
     start = f"Client {site.client}: {_named(facts)}"
     if facts.state is EndpointState.OFFLINE:
         after = f" after {waited:.0f} s of waiting" if waited >= 1 else ""
-        return f"{start} is offline{after}.", (
-            f"Start its agent: `appfl-gc endpoint start {facts.name or 'NAME'}` there, or ask its owner. "
-            "server_configs.control_configs.endpoint_wait_seconds sets how long a run waits."
-        )
+        return f"{start} is offline{after}.", f"{_start(facts)} {LONGER}"
     return f"{start}: {facts.detail}", facts.hint
+
+
+def _start(facts: EndpointFacts) -> str:
+    facility = facility_of_endpoint(facts.endpoint_id)
+    if facility is not None:
+        return f"{facility[0].title} runs this endpoint: look at its status page."
+    return f"Start its agent: `appfl-gc endpoint start {facts.name or 'NAME'}` there, or ask its owner."
 
 
 def _raise(kind: type[AppflGcError], problems: Sequence[tuple[str, str]]) -> None:

@@ -6,6 +6,7 @@ hosts. It is applied in a process of its own that has a time limit, and no refer
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -109,9 +110,9 @@ def apply_schema(schema: Mapping[str, Json], config: Mapping[str, Json]) -> Sche
     try:
         kind = validator_for(schema)
         kind.check_schema(schema)
-        errors = list(kind(schema, registry=Registry()).iter_errors(config))
-        errors.sort(key=lambda error: [str(part) for part in error.absolute_path])
-        misfits = [misfit for error in errors[:FINDINGS_EACH] for misfit in _misfits(error)]
+        errors = itertools.islice(kind(schema, registry=Registry()).iter_errors(config), FINDINGS_EACH)
+        misfits = [misfit for error in errors for misfit in _misfits(error)]
+        misfits.sort(key=lambda misfit: [str(part) for part in misfit.path])
         return SchemaAnswer(tuple(misfits[:FINDINGS_EACH]))
     except SchemaError as error:
         return SchemaAnswer(unchecked=f"Its schema is not a valid one: {clean_text(error.message, 200)}.")

@@ -77,7 +77,6 @@ class EndpointFacts:
         hint: what to do about it, or "".
         described: whether the service told what follows.
         name: as its owner calls it, or "".
-        owner: identity UUID of its owner, or "".
         host: where its agent runs, or "".
         multi_user: whether an administrator runs it for several people.
         agent_version, python_version: of its agent, or "".
@@ -90,7 +89,6 @@ class EndpointFacts:
     hint: str = ""
     described: bool = False
     name: str = ""
-    owner: str = ""
     host: str = ""
     multi_user: bool = False
     agent_version: str = ""
@@ -142,7 +140,6 @@ def _facts(endpoint_id: str, state: EndpointState, document: Mapping[str, Json])
         detail,
         described=bool(document),
         name=_text(fields, "display_name") or _text(fields, "name"),
-        owner=_text(fields, "owner"),
         host=_text(fields, "hostname"),
         multi_user=fields.get("multi_user") is True,
         agent_version=_text(fields, "endpoint_version"),

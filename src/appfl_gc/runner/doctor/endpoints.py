@@ -67,8 +67,8 @@ def _reachable(subject: Subject, checks: EndpointChecks) -> Row:
 
 def _whose(ours: bool | None) -> str:
     if ours is None:
-        return "ours or shared with this identity"
-    return "ours" if ours else "shared with this identity"
+        return "owned by this identity or shared with it"
+    return "owned by this identity" if ours else "shared with this identity"
 
 
 def _function(subject: Subject, checks: EndpointChecks) -> Row:
@@ -81,8 +81,8 @@ def _function(subject: Subject, checks: EndpointChecks) -> Row:
     if wanted is None:
         return subject.fail(
             "function",
-            f"It runs {len(allowed)} named functions only ({named}), and the configuration names none, so that a new "
-            "one would be registered.",
+            f"It runs certain functions only ({named or 'none'}), and the configuration names none, so that a new one "
+            "would be registered.",
             "Name the one that its owner reviewed as server_configs.control_configs.function_id; `appfl-gc function "
             "register` prints a UUID and the source for the owner.",
             ErrorClass.ENDPOINT,

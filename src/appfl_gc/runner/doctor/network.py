@@ -35,6 +35,4 @@ def results_row(subject: Subject, results: str, probe: AmqpProbe | AppflGcError 
             "Set results: auto or poll, or try control_configs.amqp_port: 443.",
             ErrorClass.SERVICE,
         )
-    return subject.warn(
-        CHECK, probe.describe(), "Nothing must be done; each result comes some seconds later."
-    )
+    return subject.warn(CHECK, probe.describe())

@@ -28,16 +28,21 @@ class Limits:
     """What fits, in bytes.
 
     Attributes:
-        inline: a payload inside a message, raw.
-        inline_set_by: what gives that limit, for messages.
+        configured: a payload inside a message, raw, as ``inline_limit_bytes`` says.
+        carried: the same, as far as requests and results carry it.
         request: one request.
         result: the text of one result.
     """
 
-    inline: int
-    inline_set_by: str
+    configured: int
+    carried: int
     request: int
     result: int
+
+    @property
+    def inline(self) -> int:
+        """A payload inside a message."""
+        return min(self.configured, self.carried)
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,7 @@ def limits_of(federation: Federation) -> Limits:
 
     control = federation.server_configs.control_configs
     carried = PlaneSettings(request_limit_bytes=control.request_limit_bytes).inline_limit
-    if control.inline_limit_bytes <= carried:
-        return Limits(
-            control.inline_limit_bytes, "inline_limit_bytes", control.request_limit_bytes, RESULT_LIMIT
-        )
-    return Limits(carried, "request_limit_bytes", control.request_limit_bytes, RESULT_LIMIT)
+    return Limits(control.inline_limit_bytes, carried, control.request_limit_bytes, RESULT_LIMIT)
 
 
 def size_rows(subject: Subject, sizes: Sizes | AppflGcError | None, limits: Limits) -> Iterator[Row]:
@@ -83,14 +84,7 @@ def size_rows(subject: Subject, sizes: Sizes | AppflGcError | None, limits: Limi
         )
         return
     if sizes.model > limits.inline:
-        yield subject.fail(
-            "model",
-            f"The encoded model has {sizes.model:,} bytes; inside a message it may have {limits.inline:,} "
-            f"(control_configs.{limits.inline_set_by}), and stores for larger ones (s3, proxystore) are not supported "
-            "yet.",
-            "Use a smaller model, or rehearse with --local, where models travel by files.",
-            ErrorClass.USER,
-        )
+        yield _too_large(subject, sizes.model, limits)
         return
     yield subject.ok(
         "model", f"{sizes.model:,} bytes encoded, of {limits.inline:,} that fit inside a message."
@@ -101,6 +95,18 @@ def size_rows(subject: Subject, sizes: Sizes | AppflGcError | None, limits: Limi
         yield subject.fail("reply", what, "Use a smaller model.", ErrorClass.USER)
     else:
         yield subject.ok("reply", what)
+
+
+def _too_large(subject: Subject, size: int, limits: Limits) -> Row:
+    found = (
+        f"The encoded model has {size:,} bytes; inside a message it may have {limits.inline:,}, and stores for larger "
+        "ones (s3, proxystore) are not supported yet."
+    )
+    if size <= limits.carried:
+        fix = f"Set server_configs.control_configs.inline_limit_bytes to {size} or more; {limits.carried} would work."
+    else:
+        fix = "Use a smaller model, or rehearse with --local, where models travel by files."
+    return subject.fail("model", found, fix, ErrorClass.USER)
 
 
 def _request(subject: Subject, sizes: Sizes, limits: Limits) -> Row:

@@ -12,6 +12,7 @@ from appfl_gc.control.globus_compute.config_schema import SchemaAnswer, check_co
 from appfl_gc.control.globus_compute.endpoint_facts import EndpointFacts, EndpointState, look_up
 from appfl_gc.control.globus_compute.rate_limit import RateLimit
 from appfl_gc.protocol.errors import AppflGcError
+from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.doctor.endpoints import EndpointChecks, config_rows, endpoint_rows
 from appfl_gc.runner.doctor.logins import LoginFacts, login_rows
 from appfl_gc.runner.doctor.network import results_row
@@ -53,6 +54,7 @@ class RemoteExamination:
         self._tell = tell
         self._limits = {service: RateLimit(REQUESTS, SECONDS) for service in services.values()}
         self._blocked: dict[ComputeService, str] = {}
+        self._owned: dict[ComputeService, list[dict[str, Json]] | AppflGcError] = {}
 
     def rows(self) -> Iterator[Row]:
         """Logins, then the service, then each endpoint."""
@@ -122,9 +124,13 @@ class RemoteExamination:
             facts = EndpointFacts(endpoint_id, EndpointState.NO_ANSWER, facts.message, facts.hint)
         if not facts.state.known:
             return EndpointChecks(facts, None, None, self._control.function_id)
-        owned = self._ask(service, lambda: service.owns(endpoint_id))
+        if service not in self._owned:
+            self._owned[service] = self._ask(service, lambda: service.endpoints("owner"))
+        owned = self._owned[service]
         allowed = self._ask(service, lambda: service.allowed_functions(endpoint_id))
-        ours = None if isinstance(owned, AppflGcError) else owned
+        ours = None
+        if not isinstance(owned, AppflGcError):
+            ours = any(str(item.get("uuid")).lower() == endpoint_id.lower() for item in owned)
         return EndpointChecks(facts, ours, allowed, self._control.function_id)
 
 
