@@ -45,13 +45,16 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
         "function": LazyCommand("appfl_gc.cli.function:function", "Register the function that sites run."),
         "endpoint": LazyCommand("appfl_gc.cli.endpoint:endpoint", "Write and run Globus Compute endpoints."),
         "facility": LazyCommand("appfl_gc.cli.facility:facility", "Show what is known of facilities."),
+        "sandbox": LazyCommand(
+            "appfl_gc.cli.sandbox:sandbox", "Run a Globus Compute service here, without an account."
+        ),
         "site": LazyCommand("appfl_gc.cli.site:site", "Manage what this site allows to run."),
     }
 )
 
 PLANNED = frozenset(
     {
-        "cancel", "resume", "runs", "sandbox", "simulate",
+        "cancel", "resume", "runs", "simulate",
     }
 )  # fmt: skip
 

@@ -43,6 +43,15 @@ class SandboxFiles:
         """The agents' and the SDK's directory, in place of ``~/.globus_compute``."""
         return self.root / "endpoints"
 
+    @property
+    def sites(self) -> Path:
+        """What endpoints that the sandbox brings up keep, and their working directories."""
+        return self.root / "sites"
+
+    def are_ours(self) -> bool:
+        """Whether the directory is a sandbox's, or is empty or missing."""
+        return self.lock.exists() or not self.root.exists() or not any(self.root.iterdir())
+
     def create(self) -> None:
         """Make the directories, private to their owner."""
         for directory in (self.root, self.broker, self.endpoints):

@@ -1,6 +1,6 @@
 """The sandbox's process: keeps the broker, serves, and takes everything with it when it ends.
 
-Started by ``sandbox.py`` as ``python -m appfl_gc.sandbox.host DIRECTORY SETTINGS [LIFELINE]``; it says on its stdout,
+Started by ``sandbox.py`` as ``python -m appfl_gc.sandbox.host DIRECTORY SETTINGS [PARENT]``; it says on its stdout,
 in one line of JSON, that it is ready or why it is not.
 """
 
@@ -33,13 +33,13 @@ from appfl_gc.sandbox.proxy import Proxy
 from appfl_gc.sandbox.service import AGENTS, CLIENTS, CLIENTS_443, Service
 from appfl_gc.sandbox.settings import SandboxSettings
 
-LIFELINE = "--lifeline"
-"""With this argument the sandbox ends when its stdin is closed, that is, when who started it has ended."""
+PARENT_SECONDS = 0.5
+"""How often it looks whether the process that started it is there."""
 DEFAULT_APPLICATION = "sandbox"
 
 
 def main(arguments: list[str]) -> int:
-    """Run a sandbox until a signal, or the end of the lifeline."""
+    """Run a sandbox until a signal comes, or its parent has gone (if the arguments name one)."""
     files = SandboxFiles(Path(arguments[0]))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -54,11 +54,12 @@ def main(arguments: list[str]) -> int:
             return 1
         answer.write("{}\n")
         answer.close()
-        if LIFELINE in arguments:
-            threading.Thread(target=_watch_lifeline, args=(stop,), daemon=True).start()
-        stop.wait()
+        parents = [int(argument) for argument in arguments[2:]]
+        while not stop.wait(PARENT_SECONDS):
+            if parents and os.getppid() not in parents:
+                break
         files.description.unlink(missing_ok=True)
-        end_endpoints(files.endpoints)
+        end_endpoints(files.root, node.pids.values())
         node.stop()
     return 0
 
@@ -76,7 +77,7 @@ def _lock(lock: IO[str]) -> None:
 def _start(files: SandboxFiles, settings: SandboxSettings) -> RabbitNode:
     """Start the broker and the service, and write the description."""
     files.description.unlink(missing_ok=True)
-    end_endpoints(files.endpoints, patience=0)  # of a sandbox that was killed here
+    end_endpoints(files.root, patience=0)  # of a sandbox that was killed here
     service = Service(settings, secrets.token_urlsafe(24))
     node = RabbitNode(files.broker, settings.host, broker_definitions(service.account, service.accounts))
     try:
@@ -124,12 +125,6 @@ def _serve_in_thread(config: uvicorn.Config, listening: socket.socket, service: 
 
     threading.Thread(target=lambda: asyncio.run(serve()), daemon=True, name="service").start()
     opened.wait()
-
-
-def _watch_lifeline(stop: threading.Event) -> None:
-    while os.read(0, 1024):
-        pass
-    stop.set()
 
 
 if __name__ == "__main__":

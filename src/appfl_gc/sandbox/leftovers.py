@@ -12,32 +12,28 @@ import psutil
 PROGRAMS = ("globus-compute-endpoint", "globus_compute_endpoint", "interchange.py", "process_worker_pool")
 TOKEN_FILE = "storage.db"
 """Also open in processes that only use the SDK, which are the user's."""
+COMMAND_MARKER = "APPFL_GC_SANDBOX_COMMAND"
+"""In the environment of a command that a sandbox was started for, and of all that it starts: the sandbox's root."""
 END_SECONDS = 12.0
 """An agent takes up to 10 s to end its user endpoints and their jobs."""
 
 
 def endpoint_processes(directory: Path, spare: Collection[int] = ()) -> list[psutil.Process]:
-    """Agents, user endpoints, managers and workers of the endpoints in ``directory``, and their children.
+    """Agents, user endpoints, managers and workers of the sandbox in ``directory``, and what its command left.
 
-    One belongs to it when it writes a file there, or was started for it and is one of the agent's programs: parents
-    and command lines alone would miss orphans and processes that have changed their titles. This process, its
-    ancestors and those in ``spare`` never do.
+    One belongs to it when it writes a file there or was started for it: parents and command lines would miss orphans,
+    and processes that have changed their titles. Children of one belong to it too. This process, its ancestors, and
+    those in ``spare`` with their children never do.
     """
     me = psutil.Process()
     never = {me.pid, *(one.pid for one in me.parents()), *spare}
+    never |= {child.pid for pid in spare for child in _children(pid)}
     root = f"{directory.resolve()}{os.sep}"
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        if process.pid not in never and (_writes(process.pid, root) or _is_program(process, directory)):
-            found[process.pid] = process
-    for process in list(found.values()):
-        try:
-            for child in process.children(recursive=True):
-                if child.pid not in never and _runs(child):
-                    found[child.pid] = child
-        except psutil.Error:
-            continue
-    return list(found.values())
+        if process.pid not in never and (_writes(process.pid, root) or _started_for(process, root)):
+            found |= {one.pid: one for one in (process, *_children(process.pid)) if one.pid not in never}
+    return [one for one in found.values() if _runs(one)]
 
 
 def end_endpoints(directory: Path, spare: Collection[int] = (), patience: float = END_SECONDS) -> None:
@@ -89,10 +85,20 @@ def _written_files(process: Path) -> Iterator[str]:
         return
 
 
-def _is_program(process: psutil.Process, directory: Path) -> bool:
+def _started_for(process: psutil.Process, root: str) -> bool:
     try:
-        if not any(program in part for part in process.cmdline() for program in PROGRAMS):
-            return False
-        return process.environ().get("GLOBUS_COMPUTE_USER_DIR") == str(directory)
+        environment = process.environ()
+        if environment.get(COMMAND_MARKER) == root.rstrip(os.sep):
+            return True
+        # A shell that has the sandbox's environment is the user's.
+        agent = any(program in part for part in process.cmdline() for program in PROGRAMS)
+        return agent and environment.get("GLOBUS_COMPUTE_USER_DIR", "").startswith(root)
     except psutil.Error:
         return False
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import psutil
 
@@ -34,14 +35,14 @@ class Sandbox:
     """
 
     def __init__(
-        self, files: SandboxFiles, description: Description, lifeline: IO[bytes] | None = None
+        self, files: SandboxFiles, description: Description, process: subprocess.Popen[bytes] | None = None
     ) -> None:
         """Use ``start`` or ``attach``."""
         self.files = files
         self.description = description
         self._control = Control(description)
         self.faults = FaultControl(self._control)
-        self._lifeline = lifeline
+        self._process = process
 
     @classmethod
     def start(cls, directory: Path, settings: SandboxSettings | None = None, stay: bool = False) -> Sandbox:
@@ -62,34 +63,18 @@ class Sandbox:
                 "Install them: pip install 'appfl_gc[sandbox]'",
             )
         files = SandboxFiles(directory.resolve())
-        files.create()
-        command = [sys.executable, "-m", "appfl_gc.sandbox.host", str(files.root)]
-        command += [(settings or SandboxSettings()).to_json(), *([] if stay else ["--lifeline"])]
-        with files.log.open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL if stay else subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-        if process.stdout is None:
-            raise SandboxError("The sandbox's process has no output.")
-        with process.stdout as answer:
-            line = answer.readline()
-        description = Description.read(files.description)
-        if not line or description is None or "error" in json.loads(line):
-            process.wait()
-            told: dict[str, str] = json.loads(line) if line else {}
+        if not files.are_ours():
             raise SandboxError(
-                told.get("error", "The sandbox ended while it started."),
-                told.get("hint", f"Its log is {files.log}."),
+                f"{files.root} has files that are not a sandbox's.", "Give an empty or new directory."
             )
-        sandbox = cls(files, description, process.stdin)
-        sandbox._process = process
-        return sandbox
-
-    _process: subprocess.Popen[bytes] | None = None
+        files.create()
+        process, answer = _launch(files, settings or SandboxSettings(), None if stay else os.getpid())
+        description = Description.read(files.description)
+        if description is None or description.pid != process.pid:
+            process.wait()
+            error = answer.get("error", "The sandbox ended while it started.")
+            raise SandboxError(error, answer.get("hint", f"Its log is {files.log}."))
+        return cls(files, description, process)
 
     @classmethod
     def attach(cls, directory: Path) -> Sandbox | None:
@@ -164,7 +149,12 @@ class Sandbox:
 
     def endpoint_pids(self) -> list[int]:
         """The processes of all endpoints that run against it."""
-        return [one.pid for one in endpoint_processes(self.files.endpoints, self.pids.values())]
+        return [one.pid for one in endpoint_processes(self.files.root, self.pids.values())]
+
+    def remove(self) -> None:
+        """Stop it, and remove its directory."""
+        self.stop()
+        shutil.rmtree(self.files.root, ignore_errors=True)
 
     def stop(self) -> None:
         """End its endpoints, its service and its broker; returns when no process of it is left."""
@@ -177,8 +167,6 @@ class Sandbox:
                 process.kill()
         if self._process is not None:
             self._process.wait()
-        if self._lifeline is not None:
-            self._lifeline.close()
         self.files.description.unlink(missing_ok=True)
         end_endpoints(self.files.root, patience=0)  # what a killed service could not end
 
@@ -189,6 +177,29 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _launch(
+    files: SandboxFiles, settings: SandboxSettings, parent: int | None
+) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
+    """Start the sandbox's process, and wait until it says that it is ready (empty) or why it can't be."""
+    command = [sys.executable, "-m", "appfl_gc.sandbox.host", str(files.root), settings.to_json()]
+    command += [] if parent is None else [str(parent)]
+    with files.log.open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+    answer = b""
+    try:
+        if process.stdout is not None:
+            with process.stdout as stream:
+                answer = stream.read()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    told: dict[str, str] = json.loads(answer or b"{}")
+    return process, told
 
 
 def environment_for(
