@@ -182,11 +182,12 @@ class FederatedRun:
         if not self._parts.dispatcher.note(item):
             return
         identity, state = item.progress.call.identity, _SHOWN_AS[item.progress.state]
+        if state is ClientState.OFFLINE and not item.progress.detail:
+            state = ClientState.SENT  # the endpoint has only not taken it yet
         if identity.round == HELLO_ROUND and state in (ClientState.SENT, ClientState.WORKING):
             state = ClientState.CONNECTING
         if state in (ClientState.NO_LOGIN, ClientState.OFFLINE):
-            detail = item.progress.detail or f"It is {item.progress.state.value}."
-            self._parts.recorder.log(f"Client {identity.client}: {detail}", logging.WARNING)
+            self._parts.recorder.log(f"Client {identity.client}: {item.progress.detail}", logging.WARNING)
         self._parts.recorder.tell(
             ClientChanged(identity.client, state, identity.round, detail=item.progress.detail)
         )
