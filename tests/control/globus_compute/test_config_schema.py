@@ -35,6 +35,11 @@ def test_without_a_schema_only_reserved_names_are_refused() -> None:
     assert [misfit.path for misfit in misfits({"user_runtime": {}}, None)] == [("user_runtime",)]
 
 
+def test_what_a_ready_block_leaves_to_fill_in_is_a_misfit() -> None:
+    (found,) = misfits({"account": "<your ALCF project>", "worker_init": "sort < a > b"}, None)
+    assert found.path == ("account",) and "<your ALCF project>" in found.message
+
+
 @pytest.mark.parametrize(
     ("config", "path", "words"),
     [

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ LARGEST_SCHEMA = 1_000_000
 FINDINGS_EACH = 20
 RESERVED = frozenset({"parent_config", "user_runtime", "mapped_identity", "_GC"})
 """Names that the agent's templates keep for themselves."""
+BLANK = re.compile(r"<your [^<>]{1,100}>")
+"""What `appfl-gc facility show` leaves to the user."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,18 @@ def check_configs(
         found = answers.get(
             text, SchemaAnswer(unchecked="Its schema is too large to be applied." if text else "")
         )
-        results.append(SchemaAnswer((*_reserved(config), *found.misfits), found.unchecked))
+        results.append(SchemaAnswer((*_always_wrong(config), *found.misfits), found.unchecked))
     return results
 
 
-def _reserved(config: Mapping[str, Json]) -> tuple[Misfit, ...]:
-    return tuple(
-        Misfit((name,), f"`{name}` is a name that endpoints keep for themselves.")
-        for name in config
-        if name in RESERVED
-    )
+def _always_wrong(config: Mapping[str, Json]) -> Iterator[Misfit]:
+    """What no endpoint takes: its templates' own names, and what a ready block leaves to be filled in."""
+    for name, value in config.items():
+        if name in RESERVED:
+            yield Misfit((name,), f"`{name}` is a name that endpoints keep for themselves.")
+        blank = BLANK.search(value) if isinstance(value, str) else None
+        if blank:
+            yield Misfit((name,), f"{blank.group()} is to be replaced with your own.")
 
 
 def _apart(texts: Sequence[str], seconds: float) -> list[SchemaAnswer]:
