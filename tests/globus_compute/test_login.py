@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import re
-import select
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,11 +16,10 @@ from appfl_gc.control.globus_compute.identity.user_login import UserLogin
 from appfl_gc.control.globus_compute.service import ComputeService
 from appfl_gc.protocol.errors import LoginError
 from appfl_gc.sandbox.sandbox import Sandbox
+from tests.globus_compute.terminal import DEADLINE, on_terminal
 
 APPFL_GC = [sys.executable, "-m", "appfl_gc.cli.main"]
 AGENT = [str(Path(sys.executable).parent / "globus-compute-endpoint")]
-ADDRESS = re.compile(r"http://\S+/v2/oauth2/authorize\?\S+")
-DEADLINE = 60
 
 
 @pytest.fixture(autouse=True)
@@ -38,46 +30,6 @@ def person(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name, value in sandbox.login_environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GLOBUS_COMPUTE_USER_DIR", str(tmp_path / "user"))
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command on a terminal ended."""
-
-    returncode: int
-    output: str
-    asked: bool
-
-
-def on_terminal(command: list[str], answer: Callable[[str], str] | None = None) -> Ended:
-    """Run ``command`` on a terminal; ``answer`` turns the address that it shows into what is typed."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, close_fds=True
-    )
-    os.close(theirs)
-    output, asked = "", False
-    deadline = time.monotonic() + DEADLINE
-    try:
-        while time.monotonic() < deadline:
-            if not select.select([ours], [], [], 1.0)[0]:
-                continue
-            try:
-                output += os.read(ours, 65536).decode()
-            except OSError:  # the other end is closed
-                break
-            if not asked and "Authorization Code here" in output:
-                asked = True
-                address = ADDRESS.search(output)
-                assert address is not None, output
-                typed = answer(address.group()) if answer is not None else "\x04"
-                os.write(ours, f"{typed}\n".encode())
-        return Ended(process.wait(DEADLINE), output, asked)
-    finally:
-        os.close(ours)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def without_terminal(*words: str) -> subprocess.CompletedProcess[str]:

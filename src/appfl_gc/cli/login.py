@@ -185,6 +185,7 @@ def _running_endpoints() -> list[str]:
 @contextlib.contextmanager
 def _told(purpose: str, identity: Identity) -> Iterator[None]:
     """What goes wrong in a conversation with Globus, in the user's terms."""
+    import jwt
     from globus_sdk.login_flows import CommandLineLoginFlowEOFError
     from globus_sdk.token_storage.validating_token_storage import IdentityMismatchError
 
@@ -195,6 +196,11 @@ def _told(purpose: str, identity: Identity) -> Iterator[None]:
     except CommandLineLoginFlowEOFError:
         raise LoginError(
             "No code was entered, so nobody is logged in.", "Run `appfl-gc login` in a terminal."
+        ) from None
+    except jwt.PyJWTError as error:
+        raise LoginError(
+            f"Globus's statement of who logged in can't be verified: {error}.",
+            "Check the clock of this machine: `date -u`.",
         ) from None
     except IdentityMismatchError:
         raise LoginError(

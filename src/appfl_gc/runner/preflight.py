@@ -200,8 +200,10 @@ class _Check:
 
 
 def _row(facts: EndpointFacts, clients: Sequence[str]) -> EndpointRow:
+    # Whoever reads this while the run waits can end the waiting: the hint says how.
+    detail = f"{facts.detail} {facts.hint}" if facts.state is EndpointState.NO_LOGIN else facts.detail
     return EndpointRow(
-        facts.endpoint_id, facts.name, tuple(clients), facts.state, facts.detail, facts.agent_version
+        facts.endpoint_id, facts.name, tuple(clients), facts.state, detail, facts.agent_version
     )
 
 

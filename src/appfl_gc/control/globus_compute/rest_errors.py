@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from globus_sdk.gare import to_gares
 from globus_sdk.token_storage import TokenValidationError
 
 from appfl_gc.control.globus_compute.identity.base import Identity, sign_in_refusal
+from appfl_gc.control.globus_compute.identity.token_storage import storage_error
 from appfl_gc.protocol.errors import (
     AppflGcError,
     DeliveryError,
@@ -76,6 +78,8 @@ def translate(error: BaseException, request: Request) -> AppflGcError | None:
         return _of_answer(error, request)
     if isinstance(error, globus_sdk.NetworkError):
         return _unreachable(error, request)
+    if isinstance(error, sqlite3.Error):
+        return storage_error(error)
     if isinstance(error, VersionMismatch):
         return VersionError(
             f"The Globus Compute service refuses this version: {_words(error.version_message)}",
@@ -261,8 +265,3 @@ def _words(text: str, limit: int = 600) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def proxy_in_use(address: str) -> str:
-    """The proxy that REST requests to ``address`` take, without user and password; "" for none."""
-    return _proxy(address)
