@@ -1,0 +1,1 @@
+"""Whole runs over real agents, the real SDK and a sandbox service."""
