@@ -32,7 +32,8 @@ def print_diagnosis(console: Console, rows: Sequence[Row]) -> None:
 def verdict(rows: Sequence[Row]) -> str:
     """How many checks ended how, and what that means for a run."""
     counts = {state: sum(row.state is state for row in rows) for state in State}
-    parts = [f"{counts[State.OK]} checks are fine"]
+    fine = counts[State.OK]
+    parts = [f"{fine} check is fine" if fine == 1 else f"{fine} checks are fine"]
     if counts[State.WARN]:
         parts.append(_count(counts[State.WARN], "warning"))
     if counts[State.SKIPPED]:
