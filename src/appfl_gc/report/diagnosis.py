@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,15 +17,17 @@ MARKS = {
     State.OK: ("ok", "green"),
     State.WARN: ("warning", "yellow"),
     State.FAIL: ("FAILS", "bold red"),
-    State.SKIPPED: ("-", "dim"),
+    State.SKIPPED: ("skipped", "dim"),
 }
+LONGEST_CHECK = 24
 
 
 def print_diagnosis(console: Console, rows: Sequence[Row]) -> None:
     """The rows by subject, each fix beneath its row, and a line that counts them."""
+    checks = min(max((cell_len(row.check) for row in rows), default=0), LONGEST_CHECK)
     for subject, group in groupby(rows, key=lambda row: row.subject):
         console.print(Text(subject, style="bold"), soft_wrap=True)
-        console.print(_table(list(group)))
+        console.print(_table(list(group), checks))
         console.print()
     console.print(Text(verdict(rows), style="bold"), soft_wrap=True)
 
@@ -62,11 +65,11 @@ def diagnosis_json(rows: Sequence[Row], exit_code: int) -> dict[str, Json]:
     }
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(rows: Sequence[Row], checks: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     table.add_column(width=2)
     table.add_column(width=7, no_wrap=True)
-    table.add_column(min_width=14, no_wrap=True)
+    table.add_column(width=checks, no_wrap=True, overflow="ellipsis")
     table.add_column(overflow="fold")
     for row in rows:
         word, style = MARKS[row.state]

@@ -222,7 +222,7 @@ def _problem(site: ClientSite, facts: EndpointFacts, waited: float) -> tuple[str
 def _start(facts: EndpointFacts) -> str:
     facility = facility_of_endpoint(facts.endpoint_id)
     if facility is not None:
-        return f"{facility[0].title} runs this endpoint: look at its status page."
+        return f"The facility ({facility[0].name}) runs this endpoint: look at its status page."
     return f"Start its agent: `appfl-gc endpoint start {facts.name or 'NAME'}` there, or ask its owner."
 
 

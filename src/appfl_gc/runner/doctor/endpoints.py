@@ -41,7 +41,7 @@ def endpoint_rows(subject: Subject, checks: EndpointChecks) -> Iterator[Row]:
 def _reachable(subject: Subject, checks: EndpointChecks) -> Row:
     facts = checks.facts
     facility = facility_of_endpoint(facts.endpoint_id)
-    whose = f"run by the facility {facility[0].title}" if facility else _whose(checks.ours)
+    whose = f"run by the facility ({facility[0].name})" if facility else _whose(checks.ours)
     if facts.state is EndpointState.ONLINE:
         place = f" on {facts.host}" if facts.host else ""
         return subject.ok("status", f"Online{place}, {whose}.")
