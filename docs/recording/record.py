@@ -51,7 +51,8 @@ def record() -> list[dict[str, Any]]:
         )  # fmt: skip
         (metrics,) = output.glob("*/metrics.jsonl")
         text = metrics.read_text()
-        (HERE / "log.txt").write_text(done.stdout.replace(directory, "..."))
+        lines = done.stdout.replace(directory, "...").splitlines()
+        (HERE / "log.txt").write_text("".join(f"{line.rstrip()}\n" for line in lines))
     (HERE / "metrics.jsonl").write_text(text)
     return [json.loads(line) for line in text.splitlines()]
 
