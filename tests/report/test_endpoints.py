@@ -60,6 +60,10 @@ def test_of_many_endpoints_those_in_trouble_are_listed() -> None:
     assert rest == "100 of 101 endpoints are online"
 
 
+def test_at_first_the_wait_has_only_its_end() -> None:
+    assert waiting_text(replace(WAITING, waited=0.2)).endswith("offline), at most 5 min 00 s")
+
+
 def test_waiting_ends_when_nothing_can_change() -> None:
     assert waiting_text(EndpointsChecked((ONLINE, REFUSED), 0.0, 300.0)) == ""
 

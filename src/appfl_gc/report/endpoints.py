@@ -70,7 +70,9 @@ def waiting_text(event: EndpointsChecked, since: float = 0.0) -> str:
     )
     more = f"; and {len(waiting) - 3} more" if len(waiting) > 3 else ""
     spent = min(event.waited + since, event.wait_seconds)
-    return f"Waiting for {some} ({named}{more}), {seconds_text(spent)} of {seconds_text(event.wait_seconds)}"
+    limit = seconds_text(event.wait_seconds)
+    so_far = f"{seconds_text(spent)} of {limit}" if spent >= 1 else f"at most {limit}"
+    return f"Waiting for {some} ({named}{more}), {so_far}"
 
 
 def _named(row: EndpointRow) -> str:

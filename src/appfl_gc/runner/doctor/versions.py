@@ -48,8 +48,8 @@ def agent_rows(
     if known is not None and known[1].requirements:
         yield subject.warn(
             "workers",
-            f"The facility ({known[0].name}) needs certain packages in the environment that worker_init activates; only "
-            "a job can tell whether they are there.",
+            f"The facility ({known[0].name}) needs certain packages in the environment that worker_init activates; "
+            "only a job can tell whether they are there.",
             f"pip install {' '.join(known[1].requirements)}",
         )
 
