@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from appfl_gc.protocol.errors import NotSupportedError
+from appfl_gc.protocol.errors import NotSupportedError, VersionError
 from appfl_gc.site.roles.context import Answer, CallContext
 
 Handler = Callable[[CallContext], Answer]
@@ -23,6 +23,7 @@ def find_handler(channel: str) -> Handler:
 
     Raises:
         NotSupportedError: if this site does not know the channel.
+        VersionError: if a package that it needs is not installed at this site.
     """
     target = CHANNELS.get(channel)
     if target is None:
@@ -31,5 +32,11 @@ def find_handler(channel: str) -> Handler:
             f"Channels here are {', '.join(CHANNELS)}.",
         )
     module, name = target.split(":")
-    handler: Handler = getattr(importlib.import_module(module), name)
+    try:
+        handler: Handler = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise VersionError(
+            f"The site has no {error.name}, which the channel {channel} needs.",
+            f"Run at the site, in the environment of the endpoint's workers: pip install {error.name}",
+        ) from error
     return handler
