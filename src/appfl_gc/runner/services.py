@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from appfl_gc.config import ClientConfig, Federation
+from appfl_gc.config.places import ClientPlaces
+from appfl_gc.protocol.errors import LoginError
 
 if TYPE_CHECKING:
     from appfl_gc.control.globus_compute.identity import Identity
@@ -24,7 +26,7 @@ def identity_of(
         tokens: names of where tokens for Globus Compute and Globus Auth are, or None.
 
     Raises:
-        LoginError: if the credentials can't be had.
+        LoginError: if the credentials can't be had; names the line and the client.
         UsageError: if a token's name names nothing.
     """
     # The SDK takes half a second to import.
@@ -33,7 +35,12 @@ def identity_of(
     if client.settings.credentials is None:
         return default_identity(*tokens)
     home = federation.client_path.resolve().parent
-    return identity_from(client.settings.credentials, [home, *home.parents])
+    try:
+        return identity_from(client.settings.credentials, [home, *home.parents])
+    except LoginError as error:
+        index = [one.client_id for one in federation.clients].index(client.client_id)
+        where = ClientPlaces(federation.client_path).of(index, ("credentials",))
+        raise LoginError(f"{where}: client {client.client_id}: {error.message}", error.hint) from None
 
 
 @contextlib.contextmanager
