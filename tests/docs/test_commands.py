@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from appfl_gc.sandbox.sandbox import Sandbox
 from tests.docs.page import ROOT, Block, Page, read
 
 # `run` does the same work, less of it.
 PRELUDE = """
 appfl-gc() {{ if [ "$1" = run ]; then command appfl-gc "$@" {shorter}; else command appfl-gc "$@"; fi; }}
 """
+MNIST = ROOT / "examples" / "resources" / "config_gc" / "mnist"
+UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 UNITS = re.compile(r"# (ms|s|min|h|B|kB|MB|GB)\b( # s\b)?")
 
 
 class Session:
     """A shell in an empty directory, with a home of its own and the commands of this environment."""
 
-    def __init__(self, directory: Path, shorter: str = "") -> None:
+    def __init__(
+        self, directory: Path, shorter: str = "", environment: Mapping[str, str] | None = None
+    ) -> None:
         self.directory = directory / "project"
         self.directory.mkdir()
         self._place = directory / "place"
         self._prelude = PRELUDE.format(shorter=shorter)
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("APPFL_GC_")},
+            **(environment or {}),
             "HOME": str(directory),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
@@ -149,13 +157,48 @@ def test_the_readme_leads_to_a_model_of_ones_own(tmp_path: Path) -> None:
     assert len(list(session.directory.glob("output/*/model.safetensors"))) == 1
 
 
-def test_the_rehearsal_of_the_endpoints_page_runs(tmp_path: Path) -> None:
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    """A service for the pages that need one."""
+    with Sandbox.start(tmp_path / "sandbox") as sandbox:
+        yield sandbox
+
+
+def test_the_endpoints_page_leads_to_a_model_of_two_sites(tmp_path: Path, sandbox: Sandbox) -> None:
     page = read(ROOT / "docs" / "endpoints.md")
     session = Session(
         tmp_path,
         "--set server_configs.num_global_epochs=1 --set client_configs.train_configs.num_local_steps=2 "
         f"--set server_configs.logging_output_dirname={tmp_path}/output",
+        sandbox.environment,
     )
-    session.directory = ROOT / "examples"
-    (command,) = (block for block in page.blocks if block.runs)
-    assert "Finished after 1 of 1 round" in session.run(command)
+    session.directory = tmp_path / "examples"
+    shutil.copytree(ROOT / "examples", session.directory)
+    shutil.copy(MNIST / "server_fedavg.yaml", session.directory / "server.yaml")
+    uuids: list[str] = []
+    for block in page.blocks:
+        if block.title == "clients.yaml":
+            text = block.text.replace("UUID of site A", uuids[0]).replace("UUID of site B", uuids[1])
+            session.write("clients.yaml", text)
+        elif block.runs and "site_a" in block.text:
+            for name in ("site_a", "site_b"):  # the second site does what the first did
+                printed = session.run(replace(block, text=block.text.replace("site_a", name)))
+                uuids += [found[0] for found in UUID.finditer(printed)][:1]
+        elif block.runs:
+            session.run(block)
+    for name in ("site_a", "site_b"):
+        session.run(replace(page.blocks[0], text=f"appfl-gc endpoint stop {name}", remark=""))
+    assert len(list(tmp_path.glob("output/*/model.safetensors"))) == 2  # the rehearsal's, and the two sites'
+    assert sandbox.endpoint_pids() == []
+
+
+def test_the_sandbox_page_does_what_it_says(tmp_path: Path) -> None:
+    page = read(ROOT / "docs" / "sandbox.md")
+    session = Session(tmp_path)
+    session.directory = tmp_path / "checkout"
+    shutil.copytree(ROOT / "examples", session.directory / "examples")
+    (run, shown, up) = (block for block in page.blocks if block.runs or block.language == "text")
+    assert_shown_is_printed(shown, session.run(run))
+    # Its commands share a shell: what one exports the next one uses.
+    assert "GLOBUS_COMPUTE_CLIENT_ID" not in (printed := session.run(up)), printed
+    assert not (tmp_path / ".appfl_gc" / "sandbox").exists()
