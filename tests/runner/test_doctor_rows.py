@@ -14,7 +14,7 @@ from appfl_gc.control.globus_compute.endpoint_facts import EndpointFacts, Endpoi
 from appfl_gc.control.globus_compute.identity import LoginStatus
 from appfl_gc.control.globus_compute.service import Account, ServiceVersions
 from appfl_gc.protocol.errors import DeliveryError, EndpointError, ErrorClass, LoginError
-from appfl_gc.runner.doctor.endpoints import EndpointChecks, config_rows, endpoint_rows
+from appfl_gc.runner.doctor.endpoints import ConfigCheck, EndpointChecks, config_rows, endpoint_rows
 from appfl_gc.runner.doctor.examination import examine
 from appfl_gc.runner.doctor.logins import LoginFacts, login_rows
 from appfl_gc.runner.doctor.network import results_row
@@ -127,10 +127,26 @@ def test_the_function_must_be_allowed(allowed: object, wanted: str | None, state
     assert (row.error_class is ErrorClass.ENDPOINT) is (state is State.FAIL)
 
 
+def check(client: str, answer: SchemaAnswer, given: bool = True) -> ConfigCheck:
+    return ConfigCheck(client, given, answer, lambda path: f"clients.yaml:3: {path[0]}")
+
+
+def test_clients_whose_configurations_are_alike_share_a_row() -> None:
+    facts = EndpointFacts(ENDPOINT, EndpointState.ONLINE, schema={"type": "object"})
+    wrong = SchemaAnswer((Misfit(("queue",), "Expected text."),))
+    checks = [check(f"C{n}", SchemaAnswer()) for n in range(9)] + [check("D", wrong), check("E", wrong)]
+    rows = list(config_rows(THING, facts, checks))
+    assert [row.check for row in rows] == [
+        "config of D",
+        "config of E",
+        "config of C0, C1, C2, C3 and 5 more",
+    ]
+
+
 def test_a_configuration_is_judged_as_far_as_the_schema_tells() -> None:
     def row(answer: SchemaAnswer, given: bool = True, schema: bool = True) -> Row:
         facts = EndpointFacts(ENDPOINT, EndpointState.ONLINE, schema={"type": "object"} if schema else None)
-        (one,) = config_rows(THING, facts, "C1", given, answer, lambda path: f"clients.yaml:3: {path[0]}")
+        (one,) = config_rows(THING, facts, [check("C1", answer, given)])
         return one
 
     fits, unknown = row(SchemaAnswer()), row(SchemaAnswer(), schema=False)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from appfl_gc.control.globus_compute.config_schema import Misfit, SchemaAnswer
+from appfl_gc.control.globus_compute.config_schema import SchemaAnswer
 from appfl_gc.control.globus_compute.endpoint_facts import EndpointFacts, EndpointState
 from appfl_gc.hpc.facility import facility_of_endpoint
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass
-from appfl_gc.runner.doctor.row import Row, Subject
-
-FUNCTIONS_NAMED = 5
+from appfl_gc.runner.doctor.row import Row, Subject, named
 
 
 @dataclass(frozen=True)
@@ -44,16 +42,10 @@ def _reachable(subject: Subject, checks: EndpointChecks) -> Row:
     whose = f"run by the facility ({facility[0].name})" if facility else _whose(checks.ours)
     if facts.state is EndpointState.ONLINE:
         place = f" on {facts.host}" if facts.host else ""
-        return subject.ok("status", f"Online{place}, {whose}.")
+        kind = "multi-user, " if facts.multi_user else ""
+        return subject.ok("status", f"Online{place}, {kind}{whose}.")
     if facts.state is EndpointState.OFFLINE:
-        start = f"Start its agent there: `appfl-gc endpoint start {facts.name or 'NAME'}`."
-        fix = (
-            "Look at the facility's status page."
-            if facility
-            else start
-            if checks.ours
-            else "Ask its owner to start it."
-        )
+        fix = "Look at the facility's status page." if facility else _start(checks)
         return subject.fail("status", f"Offline, {whose}.", fix, ErrorClass.SERVICE)
     if facts.state is EndpointState.UNKNOWN:
         return subject.warn("status", facts.detail)
@@ -63,6 +55,12 @@ def _reachable(subject: Subject, checks: EndpointChecks) -> Row:
         EndpointState.BAD_LOGIN: ErrorClass.LOGIN,
     }
     return subject.fail("status", facts.detail, facts.hint, classes.get(facts.state, ErrorClass.SERVICE))
+
+
+def _start(checks: EndpointChecks) -> str:
+    if checks.ours:
+        return f"Start its agent there: `appfl-gc endpoint start {checks.facts.name or 'NAME'}`."
+    return "Ask its owner to start it."
 
 
 def _whose(ours: bool | None) -> str:
@@ -77,11 +75,11 @@ def _function(subject: Subject, checks: EndpointChecks) -> Row:
         return subject.skipped("function", f"Which functions it allows could not be asked. {allowed.message}")
     if allowed is None:
         return subject.ok("function", "It runs any function.")
-    named = ", ".join(allowed[:FUNCTIONS_NAMED])
+    those = named(allowed) or "none"
     if wanted is None:
         return subject.fail(
             "function",
-            f"It runs certain functions only ({named or 'none'}), and the configuration names none, so that a new one "
+            f"It runs certain functions only ({those}), and the configuration names none, so that a new one "
             "would be registered.",
             "Name the one that its owner reviewed as server_configs.control_configs.function_id; `appfl-gc function "
             "register` prints a UUID and the source for the owner.",
@@ -91,48 +89,52 @@ def _function(subject: Subject, checks: EndpointChecks) -> Row:
         return subject.ok("function", "It allows the function that the configuration names.")
     return subject.fail(
         "function",
-        f"It does not allow the function {wanted}, but {named or 'none at all'}.",
+        f"It does not allow the function {wanted}, but {those}.",
         "Ask its owner to add that UUID to allowed_functions, or name an allowed one as "
         "server_configs.control_configs.function_id.",
         ErrorClass.ENDPOINT,
     )
 
 
-def config_rows(
-    subject: Subject,
-    facts: EndpointFacts,
-    client: str,
-    given: bool,
-    answer: SchemaAnswer,
-    place: Callable[[tuple[str | int, ...]], str],
-) -> Iterator[Row]:
-    """Whether the endpoint takes a client's ``user_endpoint_config``.
+@dataclass(frozen=True)
+class ConfigCheck:
+    """What a schema says of one client's ``user_endpoint_config``.
 
-    Args:
-        subject: of the rows.
-        facts: of the endpoint.
-        client: whose configuration it is.
+    Attributes:
+        client: whose it is.
         given: whether it has any key.
-        answer: what the schema says.
+        answer: of the schema.
         place: ``file:line: key`` of a path in it.
     """
-    check = f"config of {client}"
-    for misfit in answer.misfits:
-        yield _misfit(subject, check, misfit, place)
-    if answer.misfits:
-        return
-    if answer.unchecked:
-        yield subject.skipped(check, f"user_endpoint_config is not checked. {answer.unchecked}")
-    elif facts.schema is not None:
-        yield subject.ok(check, "user_endpoint_config fits the endpoint's schema.")
-    elif given:
-        yield subject.skipped(check, "user_endpoint_config is not checked: the service tells no schema.")
-    else:
-        yield subject.ok(check, "There is no user_endpoint_config, and no schema that asks for one.")
+
+    client: str
+    given: bool
+    answer: SchemaAnswer
+    place: Callable[[tuple[str | int, ...]], str]
 
 
-def _misfit(
-    subject: Subject, check: str, misfit: Misfit, place: Callable[[tuple[str | int, ...]], str]
-) -> Row:
-    fix = "Correct it as the endpoint's owner documents it; `appfl-gc facility show` prints ready blocks."
-    return subject.fail(check, f"{place(misfit.path)}: {misfit.message}", fix, ErrorClass.USER)
+def config_rows(subject: Subject, facts: EndpointFacts, checks: Iterable[ConfigCheck]) -> Iterator[Row]:
+    """Whether the endpoint takes what its clients send; clients with the same finding share a row."""
+    alike: dict[Row, list[str]] = {}
+    for check in checks:
+        for misfit in check.answer.misfits:
+            yield subject.fail(
+                f"config of {check.client}",
+                f"{check.place(misfit.path)}: {misfit.message}",
+                "Correct it as the endpoint's owner documents it; `appfl-gc facility show` prints ready blocks.",
+                ErrorClass.USER,
+            )
+        if not check.answer.misfits:
+            alike.setdefault(_config(subject, facts, check), []).append(check.client)
+    for row, clients in alike.items():
+        yield replace(row, check=f"config of {named(clients)}")
+
+
+def _config(subject: Subject, facts: EndpointFacts, check: ConfigCheck) -> Row:
+    if check.answer.unchecked:
+        return subject.skipped("config", f"user_endpoint_config is not checked. {check.answer.unchecked}")
+    if facts.schema is not None:
+        return subject.ok("config", "user_endpoint_config fits the endpoint's schema.")
+    if check.given:
+        return subject.skipped("config", "user_endpoint_config is not checked: the service tells no schema.")
+    return subject.ok("config", "There is no user_endpoint_config, and no schema that asks for one.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import platform
 import shutil
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from appfl_gc.control.local.engine import check_platform
 from appfl_gc.payload.cores import available_cores
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass
 from appfl_gc.runner.doctor.row import Row, Subject, answer
+from appfl_gc.site.host import installed_versions
 from appfl_gc.version import VERSION
 
 AGENT = "globus-compute-endpoint"
@@ -34,14 +33,13 @@ def machine_rows(subject: Subject, federation: Federation) -> Iterator[Row]:
 
 
 def _torch() -> str:
-    found = importlib.util.find_spec("torch") is not None
-    return f", torch {importlib.metadata.version('torch')}" if found else ", no torch"
+    found = installed_versions(["torch"])
+    return f", torch {found['torch']}" if found else ", no torch"
 
 
 def _engine(subject: Subject, engine: str, slots: int, clients: int) -> Row:
-    try:
-        version = importlib.metadata.version(AGENT)
-    except importlib.metadata.PackageNotFoundError:
+    version = installed_versions([AGENT]).get(AGENT)
+    if version is None:
         return subject.fail(
             "engine",
             f"{AGENT} is not installed; its engines run `local` clients.",

@@ -13,10 +13,10 @@ from appfl_gc.control.globus_compute.endpoint_facts import EndpointFacts, Endpoi
 from appfl_gc.control.globus_compute.rate_limit import RateLimit
 from appfl_gc.protocol.errors import AppflGcError
 from appfl_gc.protocol.wire import Json
-from appfl_gc.runner.doctor.endpoints import EndpointChecks, config_rows, endpoint_rows
+from appfl_gc.runner.doctor.endpoints import ConfigCheck, EndpointChecks, config_rows, endpoint_rows
 from appfl_gc.runner.doctor.logins import LoginFacts, login_rows
 from appfl_gc.runner.doctor.network import results_row
-from appfl_gc.runner.doctor.row import Row, State, Subject, answer
+from appfl_gc.runner.doctor.row import Row, State, Subject, answer, named
 from appfl_gc.runner.doctor.versions import agent_rows, sdk_row
 from appfl_gc.runner.preflight import ClientSite
 
@@ -82,7 +82,7 @@ class RemoteExamination:
 
     def _login(self, service: ComputeService) -> Iterator[Row]:
         identity = service.identity
-        users = ", ".join(client for client, its in self._service_of.items() if its is service)
+        users = named([client for client, its in self._service_of.items() if its is service])
         self._tell(f"asking whose {identity.describe()} is")
         account = self._ask(service, service.userinfo)
         clock = self._ask(service, service.seconds_of_clock)
@@ -135,7 +135,7 @@ class RemoteExamination:
 
 
 def _subject(endpoint_id: str, name: str, sites: Sequence[ClientSite]) -> Subject:
-    users = ", ".join(site.client for site in sites)
+    users = named([site.client for site in sites])
     return Subject(f"Endpoint of {users}: {f'{name} ({endpoint_id})' if name else endpoint_id}")
 
 
@@ -149,7 +149,9 @@ def _endpoint(
     yield from endpoint_rows(subject, checks)
     if not checks.facts.state.known:
         return
-    for site in sites:
-        given = bool(site.user_endpoint_config)
-        yield from config_rows(subject, checks.facts, site.client, given, answers[site.client], site.place)
+    configs = [
+        ConfigCheck(site.client, bool(site.user_endpoint_config), answers[site.client], site.place)
+        for site in sites
+    ]
+    yield from config_rows(subject, checks.facts, configs)
     yield from agent_rows(subject, checks.facts, versions)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass
 
 T = TypeVar("T")
+
+NAMES = 4
 
 
 class State(str, enum.Enum):
@@ -70,6 +72,12 @@ class Subject:
     def skipped(self, check: str, finding: str, fix: str = "") -> Row:
         """Not checked, and why."""
         return Row(self.name, check, State.SKIPPED, finding, fix)
+
+
+def named(names: Sequence[str]) -> str:
+    """The names, or the first ones and how many more there are; "" for none."""
+    more = len(names) - NAMES
+    return ", ".join(names[:NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def answer(question: Callable[[], T]) -> T | AppflGcError:
