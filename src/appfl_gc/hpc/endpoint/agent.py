@@ -19,7 +19,7 @@ from appfl_gc.hpc.endpoint.configure import USER_DIRECTORY, user_directory
 from appfl_gc.hpc.endpoint.files import CONFIG, IDENTIFIER, PID
 from appfl_gc.hpc.endpoint.options import check_name
 from appfl_gc.hpc.endpoint.worker_environment import KEEP_ENVIRONMENT, MARKER, binaries
-from appfl_gc.protocol.errors import EndpointError, NotSupportedError, UsageError, VersionError
+from appfl_gc.protocol.errors import EndpointError, LoginError, NotSupportedError, UsageError, VersionError
 from appfl_gc.protocol.wire import clean_text
 
 START_SECONDS = 60.0
@@ -85,6 +85,7 @@ def start(
     Raises:
         UsageError: if there is no such endpoint, or it runs already.
         EndpointError: if the agent ends, with its own words, or is not registered in time; nothing is left then.
+        LoginError: if the agent has no login.
         VersionError: if the agent is not installed beside this Python.
         NotSupportedError: if this is not Linux.
     """
@@ -239,10 +240,16 @@ def _await_registration(
     ends = time.monotonic() + seconds
     while _pid(directory) != process.pid or _stamp(directory / IDENTIFIER) in (None, before):
         if process.poll() is not None:
+            if _asked_for_login(directory):
+                raise LoginError(
+                    f"The agent of the endpoint {directory.name} has no login, and nobody to ask for one.",
+                    "`appfl-gc login` on this machine, or set GLOBUS_COMPUTE_CLIENT_ID and "
+                    "GLOBUS_COMPUTE_CLIENT_SECRET, then start it again.",
+                )
             raise EndpointError(
                 f"The agent of the endpoint {directory.name} ended with status {process.returncode}:\n"
                 f"{_words(directory)}",
-                f"Its log is {directory / LOG}.",
+                f"Its log is {directory / LOG}; `appfl-gc endpoint check {directory.name}` looks at its files.",
             )
         if time.monotonic() > ends:
             raise EndpointError(
@@ -251,6 +258,13 @@ def _await_registration(
                 f"Its log is {directory / LOG}. Is the service reachable from here?",
             )
         time.sleep(_POLL)
+
+
+def _asked_for_login(directory: Path) -> bool:
+    try:
+        return "/v2/oauth2/authorize?" in (directory / OUTPUT).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 def _words(directory: Path) -> str:

@@ -17,7 +17,7 @@ from appfl_gc.hpc.endpoint.engine_check import engine_findings
 from appfl_gc.hpc.endpoint.files import CONFIG, ENVIRONMENT, SCHEMA, TEMPLATE, privileged
 from appfl_gc.hpc.endpoint.finding import Finding, error, warning
 from appfl_gc.hpc.endpoint.migrate import OLD_DIRECTORY
-from appfl_gc.hpc.endpoint.options import SECRET_NAME, check_name
+from appfl_gc.hpc.endpoint.options import check_name, secret_in
 from appfl_gc.protocol.errors import UsageError
 from appfl_gc.protocol.wire import Json
 
@@ -25,7 +25,6 @@ ROUND_GAP_SECONDS = 600.0
 """How long a client may wait for its next task while others train, unless the caller knows better."""
 
 _SAMPLES: Mapping[str, Json] = MappingProxyType({"string": "sample", "integer": 1, "boolean": False})
-_SECRET_TEXT = re.compile(r"(SECRET|PASSWORD|TOKEN|ACCESS_KEY)[A-Z_]*\s*[=:]\s*[^\s$]", re.IGNORECASE)
 
 
 def check(
@@ -106,7 +105,7 @@ def _environment(directory: Path) -> Iterator[Finding]:
         yield error(problem.message, problem.hint)
         return
     for name, value in values.items():
-        if SECRET_NAME.search(str(name)) and value:
+        if secret_in(f"{name}={value}"):
             yield error(
                 f"{directory / ENVIRONMENT} gives {name} to user endpoints, so every task can read it.",
                 "Take it out; the agent itself needs no secret there.",
@@ -133,11 +132,12 @@ def _template(
             f"`appfl-gc endpoint configure {directory.name} --replace --facility ...` writes one that uses this "
             "environment.",
         )
-    if _SECRET_TEXT.search(text):
+    if secret := secret_in(text):
         yield error(
-            f"{path} seems to hold a secret, and registration uploads the file.",
+            f"{path} seems to hold a secret, {secret}, and registration uploads the file.",
             "Keep it in a private file that your own code reads at the site.",
         )
+        return  # what the agent says of the file could quote it
     try:
         rendered = loading.rendered(directory, _samples(directory) if options is None else options)
         config = yaml.safe_load(rendered)

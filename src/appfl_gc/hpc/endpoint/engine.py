@@ -17,6 +17,9 @@ WORKER_LOST_AFTER = 60
 STRATEGY_SECONDS = 5
 LOCAL_STRATEGY_SECONDS = 1
 
+# The agent ends a user endpoint when no task has moved for so long; a job may queue and train for days.
+STUCK_AFTER = 14 * 86400
+
 LAUNCHERS: Mapping[Provider, tuple[str, ...]] = {
     Provider.LOCAL: (),
     Provider.PBS: ("MpiExecLauncher", "SingleNodeLauncher", "SimpleLauncher"),
@@ -41,7 +44,7 @@ def user_endpoint_tree(
     tree: dict[str, Node] = {
         "heartbeat_period": options.heartbeat_seconds,
         "idle_heartbeats_soft": -(-options.idle_seconds // options.heartbeat_seconds),
-        "idle_heartbeats_hard": 2 * 86400 // options.heartbeat_seconds,
+        "idle_heartbeats_hard": STUCK_AFTER // options.heartbeat_seconds,
         "amqp_port": options.amqp_port,
         **options.extra_user,
     }

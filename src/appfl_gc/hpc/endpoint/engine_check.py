@@ -13,7 +13,7 @@ from appfl_gc.hpc.endpoint.options import COMPUTE_ENGINE, POOL_ENGINE
 from appfl_gc.hpc.endpoint.worker_environment import binaries
 from appfl_gc.protocol.wire import clean_text
 
-_GPUS = re.compile(r"\b(ngpus|gpus|gpus-per-node|gres)\s*[=:]\s*(?:gpu[^:=\s]*[:=])?(\d+)")
+_GPUS = re.compile(r"\b(ngpus|gpus|gpus-per-node|gres)\s*[=:]\s*(?:gpu:)?(?:[A-Za-z][\w.-]*:)?(\d+)")
 _DEFAULT_IDLE = 120
 
 

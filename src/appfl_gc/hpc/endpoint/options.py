@@ -10,15 +10,15 @@ from pathlib import Path
 
 from appfl_gc.hpc.knobs import KNOBS
 from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.redaction import USER_IN_URL, is_secret
 from appfl_gc.protocol.wire import Json, clean_text
 
 COMPUTE_ENGINE = "GlobusComputeEngine"
 POOL_ENGINE = "ProcessPoolEngine"
 
-SECRET_NAME = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|PRIVATE_KEY|ACCESS_KEY", re.IGNORECASE)
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=([^\s;&|]+)")
 _SMALLEST_HEARTBEAT = 5
 
 
@@ -112,11 +112,27 @@ class EndpointOptions:
                     f"The environment variable `{clean_text(name, 60)}` can't be set for an endpoint.",
                     "A name has letters, digits and _, a value is one line.",
                 )
-            if SECRET_NAME.search(name):
+        assignments = " ".join(f"{name}={value}" for name, value in self.environment.items())
+        scripts = [text for text in self.settings.values() if isinstance(text, str)]
+        for text in (assignments, self.prelude, *scripts):
+            secret = secret_in(text)
+            if secret is not None:
                 raise UsageError(
-                    f"The environment variable {name} looks like a secret, and tasks of every submitter could read it.",
+                    f"{secret} looks like a secret: registration uploads the endpoint's template, and tasks of every "
+                    "submitter can read their environment.",
                     "Keep it in a private file that your own code reads at the site.",
                 )
+
+
+def secret_in(text: str) -> str | None:
+    """The first variable that shell text sets to what looks like a secret; what a shell or a file gives is none."""
+    for name, value in _ASSIGNMENT.findall(text):
+        bare = value.strip("\\\"'")
+        if not bare or bare[0] in "$`/~{":
+            continue
+        if is_secret(name, bare) or USER_IN_URL.search(bare):
+            return str(name)
+    return None
 
 
 def check_name(name: str) -> str:
