@@ -91,7 +91,7 @@ def _examine(
 
         diagnostics = [diagnostic.to_json() for diagnostic in found.diagnostics]
         document = {**diagnosis_json(rows, status), "diagnostics": diagnostics}
-        stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        stdout.write(json.dumps(document, indent=2) + "\n")
     elif found.federation is not None:
         _show(rows, stdout)
     return status

@@ -22,7 +22,7 @@ def owned_stdout() -> Iterator[TextIO]:
     original.flush()
     descriptor = original.fileno()
     kept = os.dup(descriptor)
-    with open(kept, "w", encoding="utf-8", newline="\n", closefd=False) as stream:
+    with open(kept, "w", encoding="utf-8", errors="backslashreplace", newline="\n", closefd=False) as stream:
         os.dup2(sys.stderr.fileno(), descriptor)
         try:
             yield stream
