@@ -15,21 +15,21 @@ from pathlib import Path
 import psutil
 
 from appfl_gc.hpc.endpoint import processes
+from appfl_gc.hpc.endpoint.agent_output import asked_for_login, last_words
 from appfl_gc.hpc.endpoint.configure import USER_DIRECTORY, user_directory
 from appfl_gc.hpc.endpoint.files import CONFIG, IDENTIFIER, PID
 from appfl_gc.hpc.endpoint.options import check_name
 from appfl_gc.hpc.endpoint.worker_environment import KEEP_ENVIRONMENT, MARKER, binaries
 from appfl_gc.protocol.errors import EndpointError, LoginError, NotSupportedError, UsageError, VersionError
-from appfl_gc.protocol.wire import clean_text
 
 START_SECONDS = 60.0
+WORKER_PATIENCE = 3.0
 PROGRAM = "globus-compute-endpoint"
 OUTPUT = "agent_output.log"
 LOG = "endpoint.log"
 HOST = "appfl_gc_host.json"
 
 _POLL = 0.05
-_SHOWN = 2000
 
 
 class State(str, enum.Enum):
@@ -152,7 +152,9 @@ def stop(name: str, user_dir: Path | None = None, *, patience: float = 25.0) -> 
     processes.wait(agent, patience)
     # Its user endpoints may have started more in the meantime, and a killed one leaves its interchange.
     left = {process.pid: process for process in [*everything, *processes.processes_of(directory)]}
-    processes.end([process for process in left.values() if processes.running(process)])
+    # User endpoints lead their sessions and cancel their jobs; the rest has nothing to tidy up.
+    processes.end([process for process in left.values() if processes.leads(process)])
+    processes.end([process for process in left.values() if processes.running(process)], WORKER_PATIENCE)
     (directory / PID).unlink(missing_ok=True)
     (directory / HOST).unlink(missing_ok=True)
     return tuple(sorted(left))
@@ -240,7 +242,7 @@ def _await_registration(
     ends = time.monotonic() + seconds
     while _pid(directory) != process.pid or _stamp(directory / IDENTIFIER) in (None, before):
         if process.poll() is not None:
-            if _asked_for_login(directory):
+            if asked_for_login(directory / OUTPUT):
                 raise LoginError(
                     f"The agent of the endpoint {directory.name} has no login, and nobody to ask for one.",
                     "`appfl-gc login` on this machine, or set GLOBUS_COMPUTE_CLIENT_ID and "
@@ -248,36 +250,16 @@ def _await_registration(
                 )
             raise EndpointError(
                 f"The agent of the endpoint {directory.name} ended with status {process.returncode}:\n"
-                f"{_words(directory)}",
+                f"{last_words(directory / OUTPUT)}",
                 f"Its log is {directory / LOG}; `appfl-gc endpoint check {directory.name}` looks at its files.",
             )
         if time.monotonic() > ends:
             raise EndpointError(
                 f"The agent of the endpoint {directory.name} was not registered within {seconds:g} seconds; "
-                f"it has been stopped.\n{_words(directory)}",
+                f"it has been stopped.\n{last_words(directory / OUTPUT)}",
                 f"Its log is {directory / LOG}. Is the service reachable from here?",
             )
         time.sleep(_POLL)
-
-
-def _asked_for_login(directory: Path) -> bool:
-    try:
-        return "/v2/oauth2/authorize?" in (directory / OUTPUT).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-
-
-def _words(directory: Path) -> str:
-    """The end of what the agent wrote; of a Python trace its last line only."""
-    try:
-        text = (directory / OUTPUT).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    lines = [line for line in text.splitlines() if line.strip()]
-    traced = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent")]
-    if traced:
-        lines = [*lines[: traced[0]], lines[-1]]
-    return clean_text("\n".join(lines)[-_SHOWN:]).strip()
 
 
 def _all(directory: Path, agent: int | None) -> list[psutil.Process]:

@@ -59,3 +59,11 @@ def running(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def leads(process: psutil.Process) -> bool:
+    """Whether a process is there and leads a session of its own."""
+    try:
+        return running(process) and os.getsid(process.pid) == process.pid
+    except OSError:
+        return False

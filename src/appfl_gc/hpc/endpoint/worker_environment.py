@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import appfl_gc
 from appfl_gc.hpc.endpoint.options import EndpointOptions
 from appfl_gc.hpc.facility import Facility
 
@@ -74,5 +73,4 @@ def _activation(programs: Path) -> str:
 def _source_directory() -> Path | None:
     """Where appfl_gc is imported from if the environment alone does not have it, else None."""
     found = subprocess.run([sys.executable, "-I", "-c", "import appfl_gc"], capture_output=True, check=False)
-    package = appfl_gc.__file__
-    return None if found.returncode == 0 or package is None else Path(package).parent.parent
+    return None if found.returncode == 0 else Path(__file__).parents[3]

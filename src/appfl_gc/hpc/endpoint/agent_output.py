@@ -1,0 +1,30 @@
+"""What an agent wrote before it ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from appfl_gc.protocol.wire import clean_text
+
+_SHOWN = 2000
+
+
+def last_words(output: Path) -> str:
+    """The end of what the agent wrote, safe to print; of a Python trace its last line only."""
+    lines = [line for line in _read(output).splitlines() if line.strip()]
+    traced = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent")]
+    if traced:
+        lines = [*lines[: traced[0]], lines[-1]]
+    return clean_text("\n".join(lines)[-_SHOWN:]).strip()
+
+
+def asked_for_login(output: Path) -> bool:
+    """Whether the agent printed the address of a login page."""
+    return "/v2/oauth2/authorize?" in _read(output)
+
+
+def _read(output: Path) -> str:
+    try:
+        return output.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
