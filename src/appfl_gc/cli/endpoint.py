@@ -64,7 +64,7 @@ def _knob_options(function: Function) -> Function:
 )
 @click.option("--endpoint-id", metavar="UUID", help="Register with this UUID.")
 @click.option("--display-name", help="What the service shows.")
-@click.option("--contact-email", help="For the service's operators; needed as root.")
+@click.option("--contact-email", help="For the service's operators; as root your account by default.")
 @click.option("--amqp-port", type=click.Choice(["443", "5671", "5672"]), help="443 where 5671 is blocked.")
 @click.option("--multi-user", is_flag=True, help="For administrators: map other people's identities.")
 @click.option(

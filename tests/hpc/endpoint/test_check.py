@@ -115,6 +115,14 @@ def test_the_options_of_a_client_are_tried(endpoints: Path) -> None:
     assert "'wall' was unexpected" in told(check("site", endpoints, options={"wall": "00:10:00"}))
 
 
+def test_the_agent_must_be_installed(
+    endpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure("site", user_dir=endpoints)
+    monkeypatch.setattr(module, "binaries", lambda: tmp_path)
+    assert "pip install globus-compute-endpoint" in told(check("site", endpoints))
+
+
 def test_no_such_endpoint(endpoints: Path) -> None:
     with pytest.raises(UsageError, match="no endpoint nowhere"):
         check("nowhere", endpoints)

@@ -15,16 +15,15 @@ from pathlib import Path
 import psutil
 
 from appfl_gc.hpc.endpoint import processes
-from appfl_gc.hpc.endpoint.agent_output import asked_for_login, last_words
+from appfl_gc.hpc.endpoint.agent_files import asked_for_login, last_words, read_json, read_pid, stamp
 from appfl_gc.hpc.endpoint.configure import USER_DIRECTORY, user_directory
 from appfl_gc.hpc.endpoint.files import CONFIG, IDENTIFIER, PID
 from appfl_gc.hpc.endpoint.options import check_name
-from appfl_gc.hpc.endpoint.worker_environment import KEEP_ENVIRONMENT, MARKER, binaries
+from appfl_gc.hpc.endpoint.worker_environment import KEEP_ENVIRONMENT, MARKER, PROGRAM, binaries
 from appfl_gc.protocol.errors import EndpointError, LoginError, NotSupportedError, UsageError, VersionError
 
 START_SECONDS = 60.0
 WORKER_PATIENCE = 3.0
-PROGRAM = "globus-compute-endpoint"
 OUTPUT = "agent_output.log"
 LOG = "endpoint.log"
 HOST = "appfl_gc_host.json"
@@ -105,7 +104,7 @@ def start(
     if found.state is State.LEFTOVERS:
         stop(name, user_dir)
     (directory / PID).unlink(missing_ok=True)
-    before = _stamp(directory / IDENTIFIER)
+    before = stamp(directory / IDENTIFIER)
     with (directory / OUTPUT).open("wb") as output:
         process = subprocess.Popen(
             [str(_program()), "start", name],
@@ -163,10 +162,10 @@ def stop(name: str, user_dir: Path | None = None, *, patience: float = 25.0) -> 
 def status(name: str, user_dir: Path | None = None) -> AgentStatus:
     """How an endpoint's agent is, as far as this machine can tell; raises ``UsageError`` if there is none."""
     directory = _directory(name, user_dir)
-    recorded = _read_json(directory / HOST)
+    recorded = read_json(directory / HOST)
     host = recorded.get("host")
     here = [process for process in processes.processes_of(directory) if processes.running(process)]
-    pid = _pid(directory)
+    pid = read_pid(directory / PID)
     running = pid is not None and (pid in {process.pid for process in here} or _is_agent(pid))
     if running:
         state = State.RUNNING
@@ -174,7 +173,7 @@ def status(name: str, user_dir: Path | None = None) -> AgentStatus:
         state = State.ELSEWHERE
     else:
         state = State.LEFTOVERS if here else State.STOPPED
-    identifier = _read_json(directory / IDENTIFIER).get("endpoint_id")
+    identifier = read_json(directory / IDENTIFIER).get("endpoint_id")
     return AgentStatus(
         name=name,
         directory=directory,
@@ -240,7 +239,7 @@ def _await_registration(
 ) -> None:
     """Return when the agent has written the UUID that it was registered with."""
     ends = time.monotonic() + seconds
-    while _pid(directory) != process.pid or _stamp(directory / IDENTIFIER) in (None, before):
+    while read_pid(directory / PID) != process.pid or stamp(directory / IDENTIFIER) in (None, before):
         if process.poll() is not None:
             if asked_for_login(directory / OUTPUT):
                 raise LoginError(
@@ -281,25 +280,3 @@ def _is_agent(pid: int) -> bool:
     except psutil.Error:
         return False
     return "Globus Compute Endpoint" in title or PROGRAM in title
-
-
-def _pid(directory: Path) -> int | None:
-    try:
-        return int((directory / PID).read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _stamp(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -18,6 +18,7 @@ from appfl_gc.hpc.endpoint.files import CONFIG, ENVIRONMENT, SCHEMA, TEMPLATE, p
 from appfl_gc.hpc.endpoint.finding import Finding, error, warning
 from appfl_gc.hpc.endpoint.migrate import OLD_DIRECTORY
 from appfl_gc.hpc.endpoint.options import check_name, secret_in
+from appfl_gc.hpc.endpoint.worker_environment import PROGRAM, binaries
 from appfl_gc.protocol.errors import UsageError
 from appfl_gc.protocol.wire import Json
 
@@ -54,6 +55,11 @@ def check(
             f"`appfl-gc endpoint list` shows those there are, `appfl-gc endpoint configure {name}` makes one.",
         )
     found = list(_place(name, root, stray))
+    if not (binaries() / PROGRAM).is_file():
+        found.append(
+            error(f"{PROGRAM} is not in {binaries()}.", "Install it: `pip install globus-compute-endpoint`.")
+        )
+        return found
     if directory.is_dir():
         found += _files(name, directory, options, round_gap_seconds)
     return sorted(found, key=lambda finding: not finding.is_error)

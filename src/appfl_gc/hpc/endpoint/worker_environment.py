@@ -12,6 +12,7 @@ from pathlib import Path
 from appfl_gc.hpc.endpoint.options import EndpointOptions
 from appfl_gc.hpc.facility import Facility
 
+PROGRAM = "globus-compute-endpoint"
 MARKER = "APPFL_GC_ENDPOINT"
 """Set in the agent and in all that it starts, to the endpoint's directory: how leftovers are found."""
 

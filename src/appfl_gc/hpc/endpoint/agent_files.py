@@ -1,7 +1,8 @@
-"""What an agent wrote before it ended."""
+"""What an agent writes into its endpoint's directory."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from appfl_gc.protocol.wire import clean_text
@@ -28,3 +29,28 @@ def _read(output: Path) -> str:
         return output.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def read_pid(path: Path) -> int | None:
+    """The process id in a pid file; None if there is none."""
+    try:
+        return int(path.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """The JSON object in a file; empty if there is none."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def stamp(path: Path) -> int | None:
+    """When a file was last written, in nanoseconds; None if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
