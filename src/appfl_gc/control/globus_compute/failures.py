@@ -170,7 +170,7 @@ _RULES: Sequence[_Rule] = (
         'pip install -U "globus-compute-endpoint>=4,<5"',
     ),
     _rule(
-        r"WorkerLost",
+        r"WorkerLost|BrokenProcessPool",
         WorkerLostError,
         "The worker was lost: its process ended before it replied",
         "Often memory ran out, native code crashed, or the Python of the workers differs from the endpoint's.",
