@@ -145,18 +145,25 @@ def test_a_service_that_does_not_answer(site: Path, endpoints: Path, environ: Ma
     assert not (site / "daemon.pid").exists()
 
 
-def test_an_endpoint_that_was_started_elsewhere(site: Path, endpoints: Path) -> None:
-    (site / "daemon.pid").write_text("1")
-    (site / "appfl_gc_host.json").write_text(json.dumps({"host": "login02", "pid": 1}))
+@pytest.mark.parametrize("host", ["login02", None])
+def test_an_endpoint_that_runs_elsewhere(host: str | None, site: Path, endpoints: Path) -> None:
+    """Starting or stopping it here would end the other machine's agent: it watches its pid file."""
+    pid = site / "daemon.pid"
+    pid.write_text("1")
+    if host:
+        (site / "appfl_gc_host.json").write_text(json.dumps({"host": host, "pid": 1}))
     assert agent.status("site", endpoints).state is State.ELSEWHERE
-    with pytest.raises(UsageError, match="login02"):
-        agent.stop("site", endpoints)
-    with pytest.raises(UsageError, match="login02"):
-        agent.start("site", endpoints)
+    for act in (agent.start, agent.stop):
+        with pytest.raises(UsageError, match=host or "another machine"):
+            act("site", endpoints)
+    assert pid.exists()
+    os.utime(pid, (0, 0))  # nobody has touched it for long
+    assert agent.status("site", endpoints).state is State.STOPPED
 
 
 def test_a_pid_that_another_program_has_now(site: Path, endpoints: Path) -> None:
     (site / "daemon.pid").write_text(str(os.getpid()))
+    (site / "appfl_gc_host.json").write_text(json.dumps({"host": os.uname().nodename, "pid": os.getpid()}))
     assert agent.status("site", endpoints).state is State.STOPPED
     assert agent.stop("site", endpoints) == ()
 

@@ -115,6 +115,12 @@ def test_the_options_of_a_client_are_tried(endpoints: Path) -> None:
     assert "'wall' was unexpected" in told(check("site", endpoints, options={"wall": "00:10:00"}))
 
 
+def test_a_python_file_that_hides_the_yaml_file(endpoints: Path) -> None:
+    directory = configure("site", user_dir=endpoints).directory
+    (directory / "config.py").write_text("config = None\n")
+    assert "config.py" in told(check("site", endpoints))
+
+
 def test_the_agent_must_be_installed(
     endpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

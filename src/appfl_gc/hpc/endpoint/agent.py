@@ -24,6 +24,7 @@ from appfl_gc.protocol.errors import EndpointError, LoginError, NotSupportedErro
 
 START_SECONDS = 60.0
 WORKER_PATIENCE = 3.0
+STALE_SECONDS = 180.0
 OUTPUT = "agent_output.log"
 LOG = "endpoint.log"
 HOST = "appfl_gc_host.json"
@@ -37,7 +38,7 @@ class State(str, enum.Enum):
     RUNNING = "running"
     STOPPED = "stopped"
     LEFTOVERS = "stopped, but processes are left"
-    ELSEWHERE = "started on another machine"
+    ELSEWHERE = "running on another machine"
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ def start(
         )
     if found.state is State.ELSEWHERE:
         raise UsageError(
-            f"The endpoint {name} was started on {found.host} and has not been stopped there.",
-            f"Stop it on {found.host}. If that machine has restarted, remove {directory / PID} first.",
+            f"The endpoint {name} runs on {found.host or 'another machine'}, which shares this file system.",
+            f"Stop it there. If that machine has just restarted, remove {directory / PID} first.",
         )
     if found.state is State.LEFTOVERS:
         stop(name, user_dir)
@@ -135,14 +136,14 @@ def stop(name: str, user_dir: Path | None = None, *, patience: float = 25.0) -> 
         patience: seconds that the agent has to stop its user endpoints, which cancel their batch jobs.
 
     Raises:
-        UsageError: if there is no such endpoint, or it was started on another machine.
+        UsageError: if there is no such endpoint, or it runs on another machine.
     """
     directory = _directory(name, user_dir)
     found = status(name, user_dir)
     if found.state is State.ELSEWHERE:
         raise UsageError(
-            f"The endpoint {name} was started on {found.host}, so its processes are there.",
-            f"Run `appfl-gc endpoint stop {name}` on {found.host}.",
+            f"The endpoint {name} runs on {found.host or 'another machine'}, which shares this file system.",
+            f"Run `appfl-gc endpoint stop {name}` there.",
         )
     everything = _all(directory, found.pid)
     agent = [process for process in everything if process.pid == found.pid]
@@ -169,7 +170,7 @@ def status(name: str, user_dir: Path | None = None) -> AgentStatus:
     running = pid is not None and (pid in {process.pid for process in here} or _is_agent(pid))
     if running:
         state = State.RUNNING
-    elif isinstance(host, str) and host != os.uname().nodename and pid is not None:
+    elif host != os.uname().nodename and _touched_lately(directory / PID):
         state = State.ELSEWHERE
     else:
         state = State.LEFTOVERS if here else State.STOPPED
@@ -271,6 +272,12 @@ def _all(directory: Path, agent: int | None) -> list[psutil.Process]:
             family = []
         found |= {process.pid: process for process in family}
     return list(found.values())
+
+
+def _touched_lately(path: Path) -> bool:
+    # A running agent touches its pid file every 15 s; the rest is for clocks that differ.
+    touched = stamp(path)
+    return touched is not None and time.time() - touched / 1e9 < STALE_SECONDS
 
 
 def _is_agent(pid: int) -> bool:

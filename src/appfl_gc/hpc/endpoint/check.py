@@ -83,6 +83,12 @@ def _place(name: str, root: Path, stray: Path) -> Iterator[Finding]:
 def _files(
     name: str, directory: Path, options: Mapping[str, Json] | None, round_gap_seconds: float
 ) -> Iterator[Finding]:
+    if (directory / "config.py").exists():
+        yield error(
+            f"The agent reads {directory / 'config.py'}, written for an older one, and not {CONFIG} beside it.",
+            f"Move it away, then `appfl-gc endpoint configure {name} --replace --facility ...`.",
+        )
+        return
     try:
         core = _read_yaml(directory / CONFIG)
     except UsageError as problem:

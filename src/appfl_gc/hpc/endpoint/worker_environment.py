@@ -35,7 +35,7 @@ def worker_init(facility: Facility, options: EndpointOptions, site: Path | None)
     lines.append(_activation(binaries()))
     source = _source_directory()
     if source is not None:
-        lines.append(f"export PYTHONPATH={shlex.quote(str(source))}:${{PYTHONPATH:-}}")
+        lines.append(f"export PYTHONPATH={shlex.quote(str(source))}${{PYTHONPATH:+:$PYTHONPATH}}")
     # Tasks of a submitter need not see what the agent logs in with.
     lines.append(f"unset {' '.join(CREDENTIALS)}")
     for name, value in {**site_variables(site), **options.environment}.items():
