@@ -38,9 +38,12 @@ def endpoint_processes(directory: Path, spare: Collection[int] = ()) -> list[psu
 
 def end_endpoints(directory: Path, spare: Collection[int] = (), patience: float = END_SECONDS) -> None:
     """End every process of the endpoints in ``directory``: asked first, then killed, until there is none."""
-    asked = endpoint_processes(directory, spare)
-    _send(asked, kill=False)
-    _wait(asked, patience)
+    found = endpoint_processes(directory, spare)
+    # An agent ends what it has started, and takes its full 10 s where that has ended by itself.
+    pids = {process.pid for process in found}
+    agents = [process for process in found if _parent(process) not in pids]
+    _send(agents, kill=False)
+    _wait(agents, patience)
     while remaining := endpoint_processes(directory, spare):
         _send(remaining, kill=True)
         _wait(remaining, 2)
@@ -52,6 +55,13 @@ def _send(processes: list[psutil.Process], kill: bool) -> None:
             process.kill() if kill else process.terminate()
         except psutil.Error:
             continue
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return None
 
 
 def _wait(processes: list[psutil.Process], seconds: float) -> None:
