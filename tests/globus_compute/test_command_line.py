@@ -68,6 +68,8 @@ def test_the_example_trains_in_a_sandbox_of_its_own(tmp_path: Path) -> None:
         clients,
         "--set",
         f"server_configs.logging_output_dirname={tmp_path}/output",
+        "--set",
+        "client_configs.train_configs.num_local_steps=10",
     ]
     home = tmp_path / "home"
     home.mkdir()
