@@ -134,7 +134,8 @@ class Sender:
         executor = self._executor(lane, call.group)
         function = lane.submitter.function_id
         future = executor.submit_to_registered_function(function, (Envelope(call),))
-        future.add_done_callback(lambda done: self._pushed(call, done))
+        ticket = Envelope(call)
+        future.add_done_callback(lambda done: self._pushed(ticket.take(), done))
 
     def _executor(self, lane: Lane, group: str) -> PlaneExecutor:
         """The lane's Executor: a new one for each task group, and after one that died."""
@@ -218,7 +219,7 @@ class Sender:
             return
         error = future.exception()
         if error is None:
-            self._answered(call, future.result())
+            self._answered(call, future.result().take())
         elif isinstance(error, TaskExecutionFailed):
             self._failed(call, str(error.remote_data))
         else:

@@ -35,6 +35,18 @@ class Envelope:
         return call
 
 
+class SiteText:
+    """What a site returned; emptied once it is read, since the SDK keeps the last results."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def take(self) -> str:
+        """The text; empty from then on."""
+        text, self._text = self._text, ""
+        return text
+
+
 class JsonOnlySerializer(ComputeSerializer):  # type: ignore[misc]  # the SDK has no types
     """Writes JSON and hands results on as text; every strategy of the SDK that executes is out of reach.
 
@@ -51,11 +63,10 @@ class JsonOnlySerializer(ComputeSerializer):  # type: ignore[misc]  # the SDK ha
             return call_arguments(data[0].call.call)
         return JSON_HEADER + json.dumps(data)
 
-    def deserialize(self, payload: Any) -> str:
+    def deserialize(self, payload: Any) -> SiteText:
         """``payload`` itself if it is text with the JSON header, else its beginning, for ``read_reply`` to refuse.
 
         Never raises: the SDK would put the whole of the site's text into a message.
         """
-        if not isinstance(payload, str):
-            return ""
-        return payload if payload.startswith(JSON_HEADER) else payload[:_LONGEST_REFUSED]
+        text = payload if isinstance(payload, str) else ""
+        return SiteText(text if text.startswith(JSON_HEADER) else text[:_LONGEST_REFUSED])
