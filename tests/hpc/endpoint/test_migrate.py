@@ -72,13 +72,14 @@ def test_the_directory_with_a_hyphen(endpoints: Path, home: Path) -> None:
     assert (stray / "config.yaml").read_text() == (OLDER / "polaris.yaml").read_text()
 
 
-def test_a_time_that_yaml_read_as_a_number(endpoints: Path) -> None:
-    text = (OLDER / "polaris.yaml").read_text().replace("00:30:00", "10:00:00")
+def test_numbers_are_the_old_ones_also_where_yaml_misread_them(endpoints: Path) -> None:
+    text = (OLDER / "polaris.yaml").read_text().replace("00:30:00", "10:00:00").replace("3600", "1800")
     assert yaml.safe_load(text)["engine"]["provider"]["walltime"] == 36000
     directory = older(endpoints / "site", text)
     assert any("36000" in change for change in migrate("site", endpoints).changes)
     with loaded(directory, {"account": "a", "interface": "lo"}) as config:
         assert config.engine.executor.provider.walltime == "10:00:00"
+        assert config.engine._job_status_kwargs["max_idletime"] == 1800
 
 
 def test_other_keys_are_carried_over_or_named(endpoints: Path) -> None:
