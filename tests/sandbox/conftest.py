@@ -15,7 +15,7 @@ from appfl_gc.sandbox.settings import SandboxSettings
 from tests.sandbox.rest import Rest, wait_until
 
 ENDPOINT_ID = "5b8f2b3e-3d0f-4f37-9a77-0c6f8f3b2a10"
-LOST_AFTER = 11.0
+LOST_AFTER = 8.0
 
 
 @pytest.fixture(scope="package")

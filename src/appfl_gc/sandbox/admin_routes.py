@@ -82,6 +82,7 @@ def admin_router(
         with model.changed:
             return {
                 "amqp_connections": {name: gate.connections for name, gate in gates.items()},
+                "amqp_accepted": {name: gate.accepted for name, gate in gates.items()},
                 "requests": list(faults.requests),
                 "endpoints": [
                     {"id": one.id, "name": one.registration["endpoint_name"], "online": one.pulse.online}

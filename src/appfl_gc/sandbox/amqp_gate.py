@@ -15,11 +15,13 @@ class AmqpGate:
         host: the address to listen on, and the broker's.
         port: the port to listen on; a fixed one, so that an opened gate is found again.
         broker_port: where the broker is.
+        accepted: how many connections have ever come in.
     """
 
     host: str
     port: int
     broker_port: int
+    accepted: int = 0
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -51,6 +53,7 @@ class AmqpGate:
         except OSError:
             writer.transport.abort()
             return
+        self.accepted += 1
         pair = {writer, broker_writer}
         self._writers |= pair
         try:

@@ -72,9 +72,9 @@ class Dispatch:
             "globus_username": identity.username,
             "globus_identity_set": [{"sub": identity.id}],
         }
-        if user_endpoint.pulse.online or not user_endpoint.starting:
+        if user_endpoint.pulse.online or user_endpoint.started is None:
             user_endpoint.taken = self.taken(user_endpoint)
-        user_endpoint.start_error, user_endpoint.starting = "", True
+        user_endpoint.start_error, user_endpoint.started = "", time.monotonic()
         queue = core.owner.account.commands(core.id)
         try:
             self.publisher.publish(queue, json.dumps(command).encode(), command=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +73,7 @@ class Inbox:
         if user_endpoint.instance not in (None, instance):
             lost = "The user endpoint that had taken this task has ended; another one was started."
             self.dispatch.fail_some(user_endpoint.taken, lost)
-        user_endpoint.instance, user_endpoint.starting = instance, False
+        user_endpoint.instance, user_endpoint.started = instance, None
         user_endpoint.pulse.beat(report)
         if user_endpoint.pulse.stopped:
             user_endpoint.taken = self.dispatch.taken(user_endpoint)
@@ -93,4 +94,11 @@ class Watchdog:
                 for user_endpoint in self.model.user_endpoints.values():
                     if user_endpoint.unfinished and user_endpoint.pulse.silent_for(self.lost_after_seconds):
                         text = f"User endpoint {user_endpoint.id} stopped sending heartbeats."
-                        self.dispatch.fail_some(self.dispatch.taken(user_endpoint), text)
+                        self.dispatch.fail_some(self._lost(user_endpoint), text)
+
+    def _lost(self, user_endpoint: UserEndpoint) -> Iterable[str]:
+        """The tasks of its dead process; not those that a process may have which is being started."""
+        started = user_endpoint.started
+        if started is not None and time.monotonic() - started < self.lost_after_seconds:
+            return user_endpoint.taken
+        return self.dispatch.taken(user_endpoint)

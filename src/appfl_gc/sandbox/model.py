@@ -104,7 +104,8 @@ class UserEndpoint:
         runtime: the submitter's versions.
         unfinished: ids of tasks that were sent to it and have no result, oldest first.
         taken: the unfinished tasks that its present process has taken, as far as that is known.
-        starting: whether a start command was sent since the last heartbeat.
+        started: when the last start command was sent, in seconds of ``time.monotonic``; ``None`` once a heartbeat
+            came.
         instance: which of its processes sent the last heartbeat.
         start_error: why its last start failed, or "".
     """
@@ -117,7 +118,7 @@ class UserEndpoint:
     pulse: Pulse = field(default_factory=Pulse)
     unfinished: dict[str, None] = field(default_factory=dict)
     taken: frozenset[str] = frozenset()
-    starting: bool = False
+    started: float | None = None
     instance: tuple[Any, Any] | None = None
     start_error: str = ""
 

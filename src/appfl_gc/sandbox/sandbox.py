@@ -138,7 +138,11 @@ class Sandbox:
         self._control.post("results", body)
 
     def state(self) -> dict[str, Any]:
-        """What is inside: ``amqp_connections``, ``requests``, ``endpoints``, ``user_endpoints``, ``tasks``."""
+        """What is inside.
+
+        ``amqp_connections`` (now) and ``amqp_accepted`` (ever), by way to the broker; ``requests`` (time, method, path,
+        status); ``endpoints``, ``user_endpoints`` and ``tasks`` with their ids and states.
+        """
         state: dict[str, Any] = self._control.get("state")
         return state
 
