@@ -21,6 +21,7 @@ from appfl_gc.protocol.errors import (
 from appfl_gc.protocol.wire import clean_text
 
 LONGEST_QUOTE = 1000
+LONGEST_READ = 20_000
 
 
 class CallTooLargeError(DeliveryError):
@@ -196,34 +197,46 @@ _RULES: Sequence[_Rule] = (
         "Start it again at the site; the call is sent anew.",
     ),
 )
-_START = StartFailedError(
+_TRACEBACK = "Traceback (most recent call last)"
+_START = _rule(
+    r"failed to start|unable to start|failure starting|unable to execute command|template|schema|valid engine|"
+    r"is undefined|endpoint configuration|endpoint misconfiguration|InvalidCommandError|InvalidUserError|"
+    r"invalid server command|system clocks",
+    StartFailedError,
     "The endpoint could not start what runs calls",
     "Compare user_endpoint_config with `appfl-gc doctor`; at the site, the user endpoint's endpoint.log and "
     "`appfl-gc endpoint check NAME` tell more.",
 )
-_TRACEBACK = "Traceback (most recent call last)"
+_ELSE = _rule(
+    "",
+    DeliveryError,
+    "The endpoint or its engine failed around the call",
+    "The endpoint's and the engine's logs at the site tell more.",
+)
 
 
 def of_task(text: str, place: Place) -> AppflGcError:
     """Why the service or the site says that a task failed. User errors never come this way: they are replies."""
-    rule = next((rule for rule in _RULES if rule.pattern.search(text)), None)
-    if rule is not None:
-        what = rule.what.format(identity=place.identity.describe())
-        return located(rule.make(f"{what}. {_said(text)}", rule.hint), place)
-    if _TRACEBACK in text and "BadStateException" not in text:
-        return located(
-            DeliveryError(
-                f"The endpoint's engine failed around the call. {_said(text)}",
-                "The endpoint's and the engine's logs at the site tell more.",
-            ),
-            place,
-        )
-    return located(StartFailedError(f"{_START.message}. {_said(text)}", _START.hint), place)
+    # The reason stands at the beginning of a message and at the end of a traceback.
+    if len(text) > 2 * LONGEST_READ:
+        text = f"{text[:LONGEST_READ]}\n{text[-LONGEST_READ:]}"
+    rule = _rule_of(text)
+    what = rule.what.format(identity=place.identity.describe())
+    return located(rule.make(f"{what}. {_said(text)}", rule.hint), place)
+
+
+def _rule_of(text: str) -> _Rule:
+    for rule in _RULES:
+        if rule.pattern.search(text):
+            return rule
+    # Workers answer with a traceback, agents with a sentence; parsl's blocks fail in between.
+    of_an_agent = _TRACEBACK not in text and _START.pattern.search(text)
+    return _START if of_an_agent or "BadStateException" in text else _ELSE
 
 
 def _said(text: str) -> str:
     """What a site said, capped: the reason stands in a traceback's last lines, elsewhere in the first."""
-    lines = [line.strip() for line in clean_text(text, 100_000).splitlines() if line.strip(" +-=*")]
+    lines = [line.strip() for line in clean_text(text, 3 * LONGEST_READ).splitlines() if line.strip(" +-=*")]
     chosen = lines[-3:] if _TRACEBACK in text else lines[:12]
     return f'The site says: "{_quote(" ".join(chosen))}"'
 
