@@ -56,12 +56,19 @@ class AmqpGate:
         self.accepted += 1
         pair = {writer, broker_writer}
         self._writers |= pair
+        pumps = [
+            asyncio.create_task(self._pump(reader, broker_writer)),
+            asyncio.create_task(self._pump(broker_reader, writer)),
+        ]
         try:
-            await asyncio.gather(self._pump(reader, broker_writer), self._pump(broker_reader, writer))
+            # Whichever side goes, however it goes, the other is told: else the broker keeps a dead agent's claims.
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._writers -= pair
+            for pump in pumps:
+                pump.cancel()
             for one in pair:
-                one.transport.abort()
+                one.close()
 
     @staticmethod
     async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,4 +76,3 @@ class AmqpGate:
             while data := await reader.read(1 << 18):
                 writer.write(data)
                 await writer.drain()
-            writer.write_eof()
