@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,21 +13,26 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
+import globus_sdk
 import pytest
 
-from appfl_gc.control.globus_compute.identity import default_identity, identity_from
-from appfl_gc.control.globus_compute.plane import Target
+from appfl_gc.control.globus_compute.identity import Identity, LoginStatus, default_identity, identity_from
+from appfl_gc.control.globus_compute.plane import PlaneSettings, Target
 from appfl_gc.control.plane import CallState
 from appfl_gc.protocol.errors import (
     DeliveryError,
     EndpointError,
     ErrorClass,
+    LoginError,
     WorkerLostError,
 )
 from appfl_gc.sandbox.sandbox import Sandbox
+from appfl_gc.sandbox.settings import SandboxSettings
 from tests.globus_compute.calling import DEADLINE, QUICK, Caller, call_of, calling
 from tests.globus_compute.sites import Site, running, wait_for
+from tests.globus_compute.test_hostile_results import hostile_code, hostile_json, unfinished
 
 
 @pytest.fixture(scope="module")
@@ -190,17 +196,17 @@ def test_a_killed_user_endpoint_ends_its_calls_as_lost(site: Site, tmp_path: Pat
             held.result(DEADLINE)
         assert f"client A, endpoint {site.endpoint_id}, task " in caught.value.message
         assert caught.value.hint
-        (tmp_path / "go").touch()  # the broker may hand the call to the next user endpoint
+        # Its worker, a fork, holds the connection to the queue; the broker may hand the call to the next one.
+        os.kill(int((tmp_path / "held").read_text()), signal.SIGKILL)
+        (tmp_path / "go").touch()
         assert caller.hello().result(DEADLINE).values["torch"] is True
 
 
 def test_a_killed_worker_is_a_lost_worker(caller: Caller, site: Site) -> None:
     with pytest.raises(WorkerLostError, match=r"worker was lost.*client A, endpoint"):
         caller.work("os._exit(1)").result(DEADLINE)
-    # This engine is broken for good; the next call starts another.
-    for process in site.user_endpoints:
-        process.kill()
-        process.wait(DEADLINE)
+    site.stop()  # this engine is broken for good
+    site.start()
 
 
 def test_a_call_queued_while_the_endpoint_is_stopped_is_answered_after_its_start(
@@ -325,6 +331,121 @@ def test_the_process_ends_promptly_with_calls_open(
     finally:
         process.kill()
         (tmp_path / "go").touch()
+
+
+ESCAPES = "\x1b[2J\x1b]0;hostile\x07"
+
+
+@pytest.mark.parametrize("way", ["push", "poll"])
+def test_hostile_results_run_nowhere_and_print_nothing(
+    site: Site,
+    sandbox: Sandbox,
+    tmp_path: Path,
+    way: Literal["push", "poll"],
+    capfd: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    marker = tmp_path / "executed"
+    details = {"python_version": ESCAPES, "dill_version": ESCAPES, "endpoint_id": ESCAPES, "os": ESCAPES}
+    texts = [*hostile_code(marker), *hostile_json()]
+    with calling(site.endpoint_id, replace(QUICK, results=way)) as caller:
+        held = caller.held(tmp_path)
+        wait_for(lambda: (tmp_path / "held").exists())
+        for text, failed in [(text, failed) for text in texts for failed in (False, True)]:
+            before = set(unfinished(sandbox))
+            call = caller.hello("B")
+            wait_for(lambda: len(set(unfinished(sandbox)) - before) == 1)  # noqa: B023
+            (task,) = set(unfinished(sandbox)) - before
+            sandbox.inject_result(task, ESCAPES + text if failed else text, failed, details)
+            with pytest.raises(DeliveryError) as caught:
+                call.result(DEADLINE)
+            message = str(caught.value)
+            assert "client B" in message and site.endpoint_id in message and task in message
+            assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", message)
+        (tmp_path / "go").touch()
+        assert held.result(DEADLINE).values["sample_size"] == 1
+        _reload_by_the_sdk(sandbox, caller)
+    assert not marker.exists()
+    assert not [warning for warning in recwarn.list if "hostile" in str(warning.message)]
+    assert "hostile" not in "".join(capfd.readouterr())
+
+
+def _reload_by_the_sdk(sandbox: Sandbox, caller: Caller) -> None:
+    """The same tasks over the SDK's own way to load them again."""
+    (lane,) = {id(lane): lane for lane in caller.plane._lane_of.values()}.values()
+    assert lane.executor is not None
+    futures = list(lane.executor.reload_tasks())
+    assert len(futures) > 5
+    for future in futures:
+        if future.exception(DEADLINE) is None:
+            assert type(future.result()).__name__ == "SiteText"
+
+
+class LaterLogin(Identity):
+    """An identity that lacks a login until the test says so."""
+
+    def __init__(self) -> None:
+        self.logged_in = threading.Event()
+        self._application = default_identity()
+
+    waits_for_login = True
+    hint = "Run `appfl-gc login`."
+
+    def describe(self) -> str:
+        return "the login of this test"
+
+    def app(self) -> Any:
+        return self._application.app() if self.logged_in.is_set() else _Refusing()
+
+    def login_status(self) -> LoginStatus:
+        return LoginStatus(not self.logged_in.is_set(), True, None)
+
+
+class _Refusing(globus_sdk.ClientApp):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__("test", client_id="none", client_secret="none")
+
+    def get_authorizer(self, resource_server: str, *, skip_error_handling: bool = False) -> Any:
+        raise LoginError("There is no login.")
+
+
+def test_a_missing_login_is_waited_for_and_holds_up_nobody_else(site: Site) -> None:
+    later = LaterLogin()
+    targets = {
+        "A": Target(site.endpoint_id, default_identity()),
+        "B": Target(site.endpoint_id, later),
+    }
+    with calling(targets) as caller:
+        waiting = caller.hello("B")
+        assert caller.hello("A").result(DEADLINE).values["torch"] is True
+        wait_for(lambda: CallState.WAITING_FOR_LOGIN in caller.states("B"))
+        assert "appfl-gc login" in caller.details() and not waiting.done()
+        later.logged_in.set()
+        assert waiting.result(DEADLINE).values["torch"] is True
+
+
+def test_the_clouds_rate_limit_is_kept(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty calls one after the other, against a service with a limit and a plane that keeps it."""
+    with Sandbox.start(
+        tmp_path_factory.mktemp("strict"), SandboxSettings(requests=10, requests_seconds=2.0)
+    ) as strict:
+        for name, value in strict.environment.items():
+            monkeypatch.setenv(name, value)
+        site = Site("strict", tmp_path)
+        with running(site):
+            settings = PlaneSettings(requests=9, requests_seconds=2.1)
+            with calling(site.endpoint_id, settings) as caller:
+                for caller.round in range(20):
+                    for future in [caller.hello(client) for client in "ABCD"]:
+                        future.result(DEADLINE)
+            assert 429 not in {status for _, _, _, status in strict.state()["requests"]}
+            # Without a limit of ours the service's refusals are waited out.
+            with calling(site.endpoint_id) as caller:
+                for caller.round in range(12):
+                    caller.hello().result(DEADLINE)
+            assert 429 in {status for _, _, _, status in strict.state()["requests"]}
 
 
 def _submits(sandbox: Sandbox) -> list[int]:

@@ -38,6 +38,7 @@ def test_what_the_client_overrides_is_what_the_executor_calls() -> None:
 
     assert list(inspect.signature(PlaneClient.create_batch).parameters) == list(ours)
     assert list(inspect.signature(Batch.add).parameters) == ["self", "function_id", "args", "kwargs"]
+    assert "pika.SelectConnection(" in inspect.getsource(sdk_executor._ResultWatcher._connect)
     assert "get_result_amqp_url()" in inspect.getsource(sdk_executor._ResultWatcher._connect)
 
 

@@ -57,6 +57,20 @@ class _Watcher(sdk_executor._ResultWatcher):  # type: ignore[misc]
     def __init__(self, group: uuid.UUID, client: Client, port: int | None) -> None:
         super().__init__(group, client, poll_period_s=POLL_PERIOD, port=port)
         self.daemon = True
+        self._loops: list[Any] = []
+
+    def run(self) -> None:
+        """As the SDK's, closing what each attempt to connect has opened."""
+        try:
+            super().run()
+        finally:
+            for loop in self._loops:
+                loop.close()
+
+    def _connect(self) -> Any:
+        connection = super()._connect()
+        self._loops.append(connection.ioloop)
+        return connection
 
     def retire(self) -> None:
         """End the connection soon, whatever is still open. Does not wait.

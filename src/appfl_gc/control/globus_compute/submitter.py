@@ -14,6 +14,7 @@ from appfl_gc.control.globus_compute.patience import Patience, Tell
 from appfl_gc.control.globus_compute.sdk_internals import retire_watcher
 from appfl_gc.control.globus_compute.service import ComputeService
 from appfl_gc.control.globus_compute.task_groups import TaskGroups
+from appfl_gc.control.globus_compute.turnstile import Turnstile
 from appfl_gc.control.message import entry_source
 from appfl_gc.control.plane import CallState
 from appfl_gc.protocol.wire import clean_text
@@ -30,7 +31,8 @@ class Submitter:
     Args:
         identity: who submits.
         service: its REST side.
-        patience: sends its requests.
+        patience: repeats its requests.
+        turnstile: lets them through.
         function_id: UUID of the entry function, or None to register it.
         results: how results come.
         amqp_port: of the result queue, or None.
@@ -42,6 +44,7 @@ class Submitter:
         identity: Identity,
         service: ComputeService,
         patience: Patience,
+        turnstile: Turnstile,
         function_id: str | None,
         results: ResultMode,
         amqp_port: int | None,
@@ -50,6 +53,7 @@ class Submitter:
         self.identity = identity
         self.service = service
         self.patience = patience
+        self.turnstile = turnstile
         self.push = results == "push"
         self._results = results
         self._amqp_port = amqp_port
@@ -141,3 +145,5 @@ class Submitter:
             groups = self._groups.all()
         for group in groups:
             retire_watcher(group)
+        # A request that is under way holds the service's lock.
+        threading.Thread(target=self.service.close, daemon=True).start()
