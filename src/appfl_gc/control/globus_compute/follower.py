@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,14 +11,21 @@ from appfl_gc.control.globus_compute import failures
 from appfl_gc.control.globus_compute.cadence import Cadence
 from appfl_gc.control.globus_compute.lane import Lane
 from appfl_gc.control.globus_compute.open_call import OpenCall, OpenCalls
-from appfl_gc.control.globus_compute.patience import ClosingError
 from appfl_gc.control.globus_compute.silence import Silence
 from appfl_gc.control.globus_compute.submitter import Submitter
+from appfl_gc.control.globus_compute.turnstile import ClosingError
 from appfl_gc.control.plane import CallState
-from appfl_gc.protocol.errors import AppflGcError, EndpointError, LoginError
-from appfl_gc.protocol.wire import Json, clean_text
+from appfl_gc.protocol.errors import AppflGcError, DeliveryError, EndpointError, LoginError
+from appfl_gc.protocol.wire import Json
 
 TICK = 0.25
+# Most pushed results are here within this many seconds; asking before would use up the service's rate.
+FIRST_PUSHED = 3.0
+FIRST_POLLED = 1.0
+# Requests in the window of the rate limit that are kept for submitting.
+SPARE = 6
+SHORTEST_STATUS, LONGEST_STATUS = 2.0, 30.0
+UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 TASKS_A_REQUEST = 100
 _STATES: Mapping[str, CallState] = {
     "received": CallState.WAITING_FOR_ENDPOINT,
@@ -66,7 +74,7 @@ class Follower:
         self._closing = closing
         self._cadence = Cadence()
         self._silence = Silence()
-        self._status_period = min(max(lost_after / 10, 0.5), 30.0)
+        self._status_period = min(max(lost_after / 4, SHORTEST_STATUS), LONGEST_STATUS)
         self._unreachable_since: float | None = None
         self._seen: set[str] = set()
         self._strangers: dict[Lane, str] = {}
@@ -84,9 +92,16 @@ class Follower:
                 return
             except AppflGcError as error:
                 self._trouble(error)
+            except Exception as error:  # noqa: BLE001  without this thread calls would wait for ever
+                self._trouble(DeliveryError(f"The service answered what is not understood: {error!r}."))
             else:
                 continue
-            self._cadence.asked(time.monotonic(), False, self._polled_pause)
+            self._cadence.asked(time.monotonic(), False, FIRST_POLLED, self._polled_pause)
+
+    @property
+    def _first(self) -> float:
+        """Seconds until a task is asked about first."""
+        return FIRST_PUSHED if self._submitter.push else FIRST_POLLED
 
     def _mine(self) -> list[OpenCall]:
         return self._calls.matching(lambda call: call.lane.submitter is self._submitter)
@@ -104,12 +119,14 @@ class Follower:
             self._submitter.probe_results(lambda state, detail: None)
         taken = {call.task: call for call in mine if call.taken is not None}
         if taken.keys() - self._seen:
-            self._cadence.restart(time.monotonic())
+            self._cadence.restart(time.monotonic(), self._first)
         self._seen = set(taken)
         if taken and self._cadence.due(time.monotonic()):
             self._ask_tasks(taken)
-        if taken:
-            self._ask_endpoints(list(taken.values()))
+        moment = time.monotonic()
+        waiting = [c for c in taken.values() if moment - (c.taken or moment) >= self._status_period]
+        if waiting:
+            self._ask_endpoints(waiting)
 
     def _prepare(self, mine: list[OpenCall]) -> None:
         def tell(state: CallState, detail: str) -> None:
@@ -133,7 +150,7 @@ class Follower:
         news = False
         asked = [*taken, *strangers.values()]
         for begin in range(0, len(asked), TASKS_A_REQUEST):
-            self._submitter.patience.turn()
+            self._submitter.turnstile.room(SPARE)
             rows = self._submitter.service.task_batch(asked[begin : begin + TASKS_A_REQUEST])
             self._reachable()
             for lane, task in strangers.items():
@@ -142,7 +159,7 @@ class Follower:
                 if task in taken:
                     news = self._told(taken[task], row) or news
         longest = self._pushed_pause if self._submitter.push else self._polled_pause
-        self._cadence.asked(time.monotonic(), news, longest)
+        self._cadence.asked(time.monotonic(), news, self._first, longest)
 
     def _told(self, call: OpenCall, row: Mapping[str, Json]) -> bool:
         """Take in what the service says of a task; whether it is news."""
@@ -163,8 +180,8 @@ class Follower:
     def _learn(self, lane: Lane, row: Mapping[str, Json]) -> None:
         details = row.get("details")
         known = details.get("endpoint_id") if isinstance(details, dict) else None
-        if isinstance(known, str) and known and known != lane.target.endpoint_id:
-            lane.user_endpoint = clean_text(known, 50)
+        if isinstance(known, str) and UUID_FORM.fullmatch(known) and known != lane.target.endpoint_id:
+            lane.user_endpoint = known
 
     # Silence
 
@@ -174,11 +191,27 @@ class Follower:
         endpoint = self._silence.due(endpoints, time.monotonic(), self._status_period)
         if endpoint is None:
             return
-        self._submitter.patience.turn()
-        self._silence.heard(endpoint, self._online(endpoint), time.monotonic())
+        self._submitter.turnstile.room(SPARE)
+        online = self._online(endpoint)
         moment = time.monotonic()
+        self._silence.heard(endpoint, online, moment)
+        self._tell_of(endpoint, online, taken)
         for call in taken:
             self._give_up_if_lost(call, moment)
+
+    def _tell_of(self, endpoint: str, online: bool | None, taken: list[OpenCall]) -> None:
+        """Say of the endpoint's calls that it is offline, or is back."""
+        for call in taken:
+            if call.lane.target.endpoint_id != endpoint:
+                continue
+            if online is False:
+                detail = (
+                    f"Endpoint {endpoint} is offline; the call waits in the service for it, "
+                    f"and is given up after {self._lost_after:.0f} s."
+                )
+                self._calls.tell(call, CallState.WAITING_FOR_ENDPOINT, detail)
+            elif call.state is CallState.WAITING_FOR_ENDPOINT:
+                self._calls.tell(call, CallState.WAITING_FOR_ENDPOINT)
 
     def _online(self, endpoint: str) -> bool | None:
         try:
