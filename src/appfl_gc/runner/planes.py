@@ -23,6 +23,8 @@ from appfl_gc.runner.services import identity_of
 
 if TYPE_CHECKING:
     from appfl_gc.control.globus_compute.identity import Identity
+    from appfl_gc.control.globus_compute.plane import GlobusComputePlane
+    from appfl_gc.control.globus_compute.service import ComputeService
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,12 @@ class Planes:
     Attributes:
         plane: delivers every call.
         threads: CPU threads of each client's tensor operations; 0 where its site chooses.
-        identities: who submits for each client at a Globus Compute endpoint.
+        services: the Globus Compute service, as the identity of each client at an endpoint sees it.
     """
 
     plane: ControlPlane
     threads: dict[str, int]
-    identities: Mapping[str, Identity]
+    services: Mapping[str, ComputeService]
 
 
 def identities(federation: Federation, tokens: tuple[str | None, str | None]) -> dict[str, Identity]:
@@ -74,12 +76,14 @@ def make_planes(
             threads[client.client_id] = threads[client.client_id] or max(1, cores // at_once)
         plane = _local_plane(local, control, at_once, directory)
         plane_of |= {client.client_id: plane for client in local}
+    services: Mapping[str, ComputeService] = {}
     if submitters:
         far = _globus_compute_plane(federation, submitters, inbox)
+        services = far.services
         plane_of |= dict.fromkeys(submitters, far)
     kinds = {id(plane): plane for plane in plane_of.values()}
     one = kinds.popitem()[1] if len(kinds) == 1 else RoutedPlane(plane_of)
-    return Planes(one, threads, submitters)
+    return Planes(one, threads, services)
 
 
 def await_endpoints(
@@ -90,10 +94,9 @@ def await_endpoints(
     Raises:
         AppflGcError: as ``wait_for_endpoints`` does.
     """
-    if not planes.identities:
+    if not planes.services:
         return
     from appfl_gc.runner.preflight import client_sites, wait_for_endpoints
-    from appfl_gc.runner.services import compute_services
 
     def pause(seconds: float) -> bool:
         """Wait; whether an interrupt came, which stays in the inbox: nothing else comes before the first call."""
@@ -103,9 +106,8 @@ def await_endpoints(
             return False
         return True
 
-    with compute_services(planes.identities) as services:
-        patience = federation.server_configs.control_configs.endpoint_wait_seconds
-        wait_for_endpoints(client_sites(federation, services), tell, pause, patience)
+    patience = federation.server_configs.control_configs.endpoint_wait_seconds
+    wait_for_endpoints(client_sites(federation, planes.services), tell, pause, patience)
 
 
 def _local_plane(
@@ -118,7 +120,7 @@ def _local_plane(
 
 def _globus_compute_plane(
     federation: Federation, submitters: Mapping[str, Identity], inbox: Inbox
-) -> ControlPlane:
+) -> GlobusComputePlane:
     from appfl_gc.control.globus_compute.plane import GlobusComputePlane, PlaneSettings, Target
 
     control = federation.server_configs.control_configs

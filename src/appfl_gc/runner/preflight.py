@@ -22,7 +22,7 @@ from appfl_gc.protocol.errors import AppflGcError, DeliveryError, EndpointError,
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.events import EndpointRow, EndpointsChecked, RunEvent
 
-POLL_SECONDS = 5.0
+FIRST_POLL_SECONDS, POLL_SECONDS = 0.5, 5.0
 REMIND_SECONDS = 30.0
 REQUESTS, SECONDS = 20, 10.0
 """What the service takes of one identity."""
@@ -152,6 +152,7 @@ class _Check:
 
     def wait(self) -> bool:
         """Ask again until all are online. Raises at the deadline."""
+        pause = FIRST_POLL_SECONDS
         while waiting := [key for key in self.all if self._facts[key].state.may_change]:
             waited = self._clock() - self._start
             left = self._wait_seconds - waited
@@ -159,8 +160,9 @@ class _Check:
                 states = {self._facts[key].state for key in waiting}
                 kind = LoginError if EndpointState.NO_LOGIN in states else DeliveryError
                 _raise(kind, self._problems(lambda state: state.may_change, waited))
-            if self._pause(min(left, POLL_SECONDS)):
+            if self._pause(min(left, pause)):
                 return False
+            pause = min(2 * pause, POLL_SECONDS)
             if not self.look(waiting):
                 return False
         return True

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from appfl_gc.control.globus_compute import failures
 from appfl_gc.control.globus_compute.failures import LONGEST_QUOTE, Place
 from appfl_gc.control.globus_compute.identity.application import Application
-from appfl_gc.control.globus_compute.patience import ClosingError
+from appfl_gc.control.globus_compute.turnstile import ClosingError
 from appfl_gc.control.message import ReplyError
 from appfl_gc.protocol.errors import ErrorClass
 

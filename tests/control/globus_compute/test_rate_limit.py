@@ -35,6 +35,16 @@ def test_the_first_requests_go_at_once(requests: int) -> None:
     assert limit.wait(5.0) == 10.0
 
 
+@given(st.integers(2, 20), st.integers(1, 10))
+def test_what_is_less_pressing_leaves_room(requests: int, spare: int) -> None:
+    limit = RateLimit(requests, 10.0)
+    free = max(1, requests - spare)
+    for number in range(requests):
+        assert (limit.wait(5.0, spare) == 0) == (number < free)
+        assert limit.wait(5.0) == 0
+        limit.sent(5.0)
+
+
 @given(st.lists(st.one_of(st.none(), st.floats(0, 200)), min_size=1, max_size=20))
 def test_refusals_pause_at_least_as_long_as_asked_and_ever_longer(asked: list[float | None]) -> None:
     limit = RateLimit(18, 10.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-FIRST = 1.0
 GROWTH = 1.4
 
 
@@ -10,18 +9,19 @@ class Cadence:
     """Pure; times are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._interval = FIRST
+        self._interval = 0.0
         self._last = float("-inf")
 
     def due(self, now: float) -> bool:
         """Whether to ask now."""
         return now - self._last >= self._interval
 
-    def asked(self, now: float, news: bool, longest: float) -> None:
-        """The service was asked; ``news``: something had changed. Pauses grow up to ``longest`` seconds."""
+    def asked(self, now: float, news: bool, shortest: float, longest: float) -> None:
+        """The service was asked; ``news``: something had changed. Pauses grow from ``shortest`` up to ``longest``."""
         self._last = now
-        self._interval = FIRST if news else min(self._interval * GROWTH, max(FIRST, longest))
+        grown = max(shortest, min(self._interval * GROWTH, longest))
+        self._interval = shortest if news else grown
 
-    def restart(self, now: float) -> None:
-        """Something new is on its way: it is asked about first after the shortest pause."""
-        self._last, self._interval = now, FIRST
+    def restart(self, now: float, first: float) -> None:
+        """Something new is on its way: it is asked about ``first`` seconds from now."""
+        self._last, self._interval = now, first

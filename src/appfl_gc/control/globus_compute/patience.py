@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -10,8 +9,8 @@ from typing import Protocol, TypeVar
 import globus_sdk
 
 from appfl_gc.control.globus_compute.identity import Identity
-from appfl_gc.control.globus_compute.rate_limit import RateLimit
 from appfl_gc.control.globus_compute.rest_errors import Request, ThrottledError, translate
+from appfl_gc.control.globus_compute.turnstile import Turnstile
 from appfl_gc.control.plane import CallState
 from appfl_gc.protocol.errors import AppflGcError, DeliveryError, LoginError
 
@@ -28,38 +27,26 @@ class Tell(Protocol):
         """``detail`` is a sentence for people, or ""."""
 
 
-class ClosingError(DeliveryError):
-    """The run is ending."""
-
-    def __init__(self, message: str = "The run is ending; the call was given up.", hint: str = "") -> None:
-        super().__init__(message, hint)
-
-
 class Patience:
-    """Sends the requests of one identity, each as often as it takes. Thread safe.
+    """Repeats the requests of one identity, each as often as it takes. Thread safe.
 
     Args:
         identity: whose requests.
-        limit: how often they may go.
+        turnstile: of that identity.
         seconds: how long an unreachable service is waited for. A login or a rate limit is waited for without end.
-        closing: set when the run ends; what waits then raises ``ClosingError``.
     """
 
-    def __init__(
-        self, identity: Identity, limit: RateLimit, seconds: float, closing: threading.Event
-    ) -> None:
+    def __init__(self, identity: Identity, turnstile: Turnstile, seconds: float) -> None:
         self._identity = identity
+        self._turnstile = turnstile
         self._seconds = seconds
-        self._closing = closing
-        self._limit = limit
-        self._lock = threading.Lock()
 
     def request(self, purpose: str, send: Callable[[], T], tell: Tell, renew: Callable[[], None]) -> T:
         """What ``send`` returns, once it does.
 
         Args:
             purpose: completes "could not".
-            send: makes one request.
+            send: makes one request, when the turnstile lets it.
             tell: hears why it waits.
             renew: called after a login: what is stored must be read again.
 
@@ -70,13 +57,12 @@ class Patience:
         trouble: float | None = None
         pause, logins = 1.0, 0
         while True:
-            self.turn()
             try:
                 answer = send()
             except Exception as error:
                 ours = translate(error, Request(purpose, self._identity))
                 if isinstance(ours, ThrottledError):
-                    wait = self._throttled(ours)
+                    wait = self._turnstile.throttled(ours.retry_after)
                     tell(CallState.SENDING, f"The service asks for fewer requests; waiting {wait:.0f} s.")
                 elif isinstance(ours, LoginError):
                     # Once without waiting: another shell may have logged in since the storage was read.
@@ -90,39 +76,13 @@ class Patience:
                         raise
                     said = ours.message if ours is not None else "The service does not answer."
                     tell(CallState.SENDING, f"{said} Trying again.")
-                    self.pause(pause)
+                    self._turnstile.pause(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
                 else:
                     raise
                 continue
-            with self._lock:
-                self._limit.accepted()
+            self._turnstile.accepted()
             return answer
-
-    def turn(self) -> None:
-        """Wait until one more request may go.
-
-        Raises:
-            ClosingError: if the run ends.
-        """
-        while True:
-            with self._lock:
-                wait = self._limit.wait(time.monotonic())
-                if wait == 0:
-                    self._limit.sent(time.monotonic())
-                    break
-            self.pause(wait)
-        if self._closing.is_set():
-            raise ClosingError
-
-    def pause(self, seconds: float) -> None:
-        """Wait; raises ``ClosingError`` if the run ends."""
-        if self._closing.wait(seconds):
-            raise ClosingError
-
-    def _throttled(self, error: ThrottledError) -> float:
-        with self._lock:
-            return self._limit.refused(time.monotonic(), error.retry_after)
 
     def _waited_for_login(self, tell: Tell) -> bool:
         """Wait until somebody has logged in; whether there was anything to wait for."""
@@ -136,7 +96,7 @@ class Patience:
                 "The Globus login is missing or has ended: run `appfl-gc login` in any shell on this machine; "
                 "the run then goes on.",
             )
-            self.pause(LOOK_FOR_LOGIN)
+            self._turnstile.pause(LOOK_FOR_LOGIN)
         return waited
 
 

@@ -15,13 +15,14 @@ from appfl_gc.control.globus_compute.identity import Identity
 from appfl_gc.control.globus_compute.lane import Lane, Target
 from appfl_gc.control.globus_compute.open_call import OpenCall, OpenCalls
 from appfl_gc.control.globus_compute.packing import RESERVE, call_bytes
-from appfl_gc.control.globus_compute.patience import ClosingError, Patience
+from appfl_gc.control.globus_compute.patience import Patience
 from appfl_gc.control.globus_compute.quiet import QuietLibraries
 from appfl_gc.control.globus_compute.rate_limit import RateLimit
 from appfl_gc.control.globus_compute.sender import Sender
 from appfl_gc.control.globus_compute.service import ComputeService
 from appfl_gc.control.globus_compute.start_failures import StartFailures
 from appfl_gc.control.globus_compute.submitter import ResultMode, Submitter
+from appfl_gc.control.globus_compute.turnstile import ClosingError, Turnstile
 from appfl_gc.control.message import ReplyError, read_reply
 from appfl_gc.control.plane import Capabilities, Listener
 from appfl_gc.protocol.call import Call
@@ -113,20 +114,23 @@ class GlobusComputePlane:
         }
 
     def _submitter(self, identity: Identity, logger: logging.Logger) -> Submitter:
+        limit = RateLimit(self._settings.requests, self._settings.requests_seconds)
+        turnstile = Turnstile(limit, self._closing)
         return Submitter(
             identity,
-            ComputeService(identity),
-            Patience(
-                identity,
-                RateLimit(self._settings.requests, self._settings.requests_seconds),
-                self._settings.lost_after_seconds,
-                self._closing,
-            ),
+            ComputeService(identity, turn=turnstile.turn),
+            Patience(identity, turnstile, self._settings.lost_after_seconds),
+            turnstile,
             self._settings.function_id,
             self._settings.results,
             self._settings.amqp_port,
             logger,
         )
+
+    @property
+    def services(self) -> Mapping[str, ComputeService]:
+        """The REST side of each client's identity, within the same rate as the calls."""
+        return {client: lane.submitter.service for client, lane in self._lane_of.items()}
 
     @property
     def capabilities(self) -> Capabilities:

@@ -21,10 +21,10 @@ class RateLimit:
         self._not_before = 0.0
         self._backoff = FIRST_BACKOFF
 
-    def wait(self, now: float) -> float:
-        """Seconds until a request may go; 0 if it may go now."""
-        full = len(self._sent) == self._requests
-        window = self._sent[0] + self._seconds if full else now
+    def wait(self, now: float, spare: int = 0) -> float:
+        """Seconds until a request may go and leave room for ``spare`` others; 0 if it may go now."""
+        beyond = len(self._sent) - max(1, self._requests - spare)
+        window = self._sent[beyond] + self._seconds if beyond >= 0 else now
         return max(0.0, window - now, self._not_before - now)
 
     def sent(self, now: float) -> None:

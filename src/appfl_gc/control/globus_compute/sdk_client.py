@@ -12,6 +12,7 @@ from appfl_gc.control.globus_compute.identity import Identity
 from appfl_gc.control.globus_compute.patience import Patience
 from appfl_gc.control.globus_compute.sdk_internals import CallBatch, QuietClient
 from appfl_gc.control.globus_compute.serializer import Envelope, JsonOnlySerializer
+from appfl_gc.control.globus_compute.turnstile import Turnstile
 from appfl_gc.control.plane import CallState
 from appfl_gc.protocol.errors import DeliveryError
 
@@ -37,13 +38,16 @@ class PlaneClient(QuietClient):
 
     Args:
         identity: who submits.
-        patience: of that identity.
+        patience, turnstile: of that identity.
         submissions: hears what becomes of each request.
     """
 
-    def __init__(self, identity: Identity, patience: Patience, submissions: Submissions) -> None:
+    def __init__(
+        self, identity: Identity, patience: Patience, turnstile: Turnstile, submissions: Submissions
+    ) -> None:
         self._identity = identity
         self._patience = patience
+        self._turnstile = turnstile
         self._submissions = submissions
         self._connect()
 
@@ -95,15 +99,17 @@ class PlaneClient(QuietClient):
 
     def _submit(self, endpoint_id: Any, batch: Batch) -> dict[str, Any]:
         """One request; where the service takes groups of its own making alone, it makes one."""
+        self._turnstile.turn()
         try:
             return dict(super().batch_run(endpoint_id, batch))
         except globus_sdk.GlobusAPIError as error:
             if "TASK_GROUP" not in (error.code or "") or batch.task_group_id is None:
                 raise
         batch.task_group_id = None
+        self._turnstile.turn()
         return dict(super().batch_run(endpoint_id, batch))
 
     def get_result_amqp_url(self) -> dict[str, str]:
         """As the SDK's, within the rate limit."""
-        self._patience.turn()
+        self._turnstile.turn()
         return dict(super().get_result_amqp_url())

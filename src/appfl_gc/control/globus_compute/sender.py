@@ -145,7 +145,7 @@ class Sender:
             return known
         lane.retire()
         if lane.client is None:
-            lane.client = PlaneClient(lane.target.identity, submitter.patience, self)
+            lane.client = PlaneClient(lane.target.identity, submitter.patience, submitter.turnstile, self)
         lane.executor = PlaneExecutor(
             push=submitter.push,
             endpoint_id=lane.target.endpoint_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -85,12 +85,21 @@ class ComputeService:
         DeliveryError: if the service can't be reached, fails, or answers what is not understood.
     """
 
-    def __init__(self, identity: Identity, *, retries: int = 3, timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        retries: int = 3,
+        timeout: float = 30.0,
+        turn: Callable[[], None] | None = None,
+    ) -> None:
         """``retries`` of a failed request, with growing pauses, and ``timeout`` of each in seconds.
 
         A token that the service no longer takes is renewed by a retry, so there should be at least one.
+        ``turn`` is called before each request; it may wait, and raise what the request then raises.
         """
         self.identity = identity
+        self._turn = turn
         self._retries, self._timeout = retries, timeout
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
@@ -236,6 +245,8 @@ class ComputeService:
     @contextmanager
     def _asking(self, purpose: str, endpoint_id: str | None = None) -> Iterator[_Connection]:
         request = Request(purpose, self.identity, endpoint_id)
+        if self._turn is not None:
+            self._turn()
         with self._lock:
             try:
                 if self._connection is None:
