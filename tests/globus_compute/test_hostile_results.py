@@ -84,15 +84,15 @@ def test_hostile_results(
     )
     try:
         # One client is held in its training, the others wait behind it.
-        wait_for(lambda: len(unfinished(sandbox)) == len(results) and (tmp_path / "held").exists())
-        for task, text in zip(unfinished(sandbox), results, strict=True):
+        wait_for(lambda: len(unfinished(sandbox, sites[0])) == len(results) and (tmp_path / "held").exists())
+        for task, text in zip(unfinished(sandbox, sites[0]), results, strict=True):
             sandbox.inject_result(task, ESCAPES + text if failed else text, as_exception=failed)
         output, _ = process.communicate(timeout=DEADLINE)
     finally:
         process.kill()
         process.wait()
         (tmp_path / "go").touch()
-        wait_for(lambda: not unfinished(sandbox))
+        wait_for(lambda: not unfinished(sandbox, sites[0]))
     assert not marker.exists()
     assert process.returncode == (6 if failed else 9), output
     for number in range(len(results)):
@@ -101,6 +101,9 @@ def test_hostile_results(
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", output), repr(output)
 
 
-def unfinished(sandbox: Sandbox) -> list[str]:
-    """Tasks without a result."""
-    return [task for endpoint in sandbox.state()["user_endpoints"] for task in endpoint["unfinished"]]
+def unfinished(sandbox: Sandbox, site: Site) -> list[str]:
+    """Tasks at ``site`` without a result."""
+    user_endpoints = sandbox.state()["user_endpoints"]
+    return [
+        task for one in user_endpoints if one["endpoint_id"] == site.endpoint_id for task in one["unfinished"]
+    ]

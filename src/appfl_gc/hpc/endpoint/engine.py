@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 
 from appfl_gc.hpc.endpoint.options import POOL_ENGINE, EndpointOptions
@@ -95,7 +96,12 @@ def _pool_engine(settings: _Settings) -> Tree:
             "can't use it: the agent runs on a login node.",
             "Leave out `--engine`.",
         )
-    return {"type": POOL_ENGINE, "max_workers": settings("max_workers_per_node", default=1)}
+    tree: dict[str, Node] = {"type": POOL_ENGINE, "max_workers": settings("max_workers_per_node", default=1)}
+    if sys.version_info >= (3, 11):
+        # With this, workers are spawned. A forked one may hang at once, since the agent has threads, and keeps
+        # the connection of an agent that was killed: its successor is refused the queue and gets no task.
+        tree["max_tasks_per_child"] = 1_000_000
+    return tree
 
 
 def _compute_engine(settings: _Settings, worker_init: str) -> Tree:
