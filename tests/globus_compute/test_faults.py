@@ -78,7 +78,7 @@ def test_a_user_endpoint_that_is_killed_in_mid_training(
         (victim,) = [u for site in sites for u in site.user_endpoints if held.pid in pids_below(u)]
         victim.kill()
 
-    result = held.train(kill, "server_configs.control_configs.lost_after_seconds=8")
+    result = held.train(kill, "server_configs.control_configs.lost_after_seconds=4")
     assert result.outcome is Outcome.FINISHED, result.error
     assert "which ran the call, has been silent" in (result.run_dir / "server.log").read_text()
     assert model_bits(result) == reference

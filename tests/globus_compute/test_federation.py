@@ -119,7 +119,7 @@ def test_a_call_over_the_limit_is_refused_before_it_is_sent(
     result = train(at_sites(federation, *sites), "server_configs.control_configs.request_limit_bytes=300000")
     assert (result.outcome, result.rounds) == (Outcome.FAILED, 0)
     assert result.error is not None
-    assert result.error.error_class is ErrorClass.TRANSFER
+    assert result.error.error_class is ErrorClass.PROTOCOL, "trying again would not help"
     for client, site in zip(("Client1", "Client2"), sites, strict=True):
         assert client in result.error.message
         assert site.endpoint_id in result.error.message
