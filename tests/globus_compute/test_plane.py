@@ -352,10 +352,10 @@ def test_hostile_results_run_nowhere_and_print_nothing(
         held = caller.held(tmp_path)
         wait_for(lambda: (tmp_path / "held").exists())
         for text, failed in [(text, failed) for text in texts for failed in (False, True)]:
-            before = set(unfinished(sandbox))
+            before = set(unfinished(sandbox, site))
             call = caller.hello("B")
-            wait_for(lambda: len(set(unfinished(sandbox)) - before) == 1)  # noqa: B023
-            (task,) = set(unfinished(sandbox)) - before
+            wait_for(lambda: len(set(unfinished(sandbox, site)) - before) == 1)  # noqa: B023
+            (task,) = set(unfinished(sandbox, site)) - before
             sandbox.inject_result(task, ESCAPES + text if failed else text, failed, details)
             with pytest.raises(DeliveryError) as caught:
                 call.result(DEADLINE)
@@ -424,28 +424,33 @@ def test_a_missing_login_is_waited_for_and_holds_up_nobody_else(site: Site) -> N
         assert waiting.result(DEADLINE).values["torch"] is True
 
 
-def test_the_clouds_rate_limit_is_kept(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_services_rate_limit_is_kept_and_its_refusals_are_waited_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forty calls one after the other, against a service with a limit and a plane that keeps it."""
-    with Sandbox.start(
-        tmp_path_factory.mktemp("strict"), SandboxSettings(requests=10, requests_seconds=2.0)
-    ) as strict:
+    limits = SandboxSettings(requests=5, requests_seconds=2.0)
+    with Sandbox.start(tmp_path / "sandbox", limits) as strict:
         for name, value in strict.environment.items():
             monkeypatch.setenv(name, value)
         site = Site("strict", tmp_path)
         with running(site):
-            settings = PlaneSettings(requests=9, requests_seconds=2.1)
-            with calling(site.endpoint_id, settings) as caller:
-                for caller.round in range(20):
-                    for future in [caller.hello(client) for client in "ABCD"]:
-                        future.result(DEADLINE)
-            assert 429 not in {status for _, _, _, status in strict.state()["requests"]}
-            # Without a limit of ours the service's refusals are waited out.
+            with calling(site.endpoint_id, PlaneSettings(requests=4, requests_seconds=2.1)) as caller:
+                _many_rounds_at_once(caller)
+            assert 429 not in _statuses(strict)
             with calling(site.endpoint_id) as caller:
-                for caller.round in range(12):
-                    caller.hello().result(DEADLINE)
-            assert 429 in {status for _, _, _, status in strict.state()["requests"]}
+                _many_rounds_at_once(caller)
+            assert 429 in _statuses(strict)
+
+
+def _many_rounds_at_once(caller: Caller) -> None:
+    futures = []
+    for caller.round in range(5):
+        futures += [caller.hello(client) for client in "ABCD"]
+    for future in futures:
+        assert future.result(DEADLINE).values["torch"] is True
+
+
+def _statuses(sandbox: Sandbox) -> set[int]:
+    return {status for _, _, _, status in sandbox.state()["requests"]}
 
 
 def _submits(sandbox: Sandbox) -> list[int]:
