@@ -55,9 +55,10 @@ def executor(environment: None, site: str) -> Iterator[Executor]:
 
 
 @pytest.fixture
-def wait(tmp_path: Path) -> tuple[str, str]:
+def wait(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """The files of ``WAIT``: made when it has started, and for it to end."""
-    return str(tmp_path / "started"), str(tmp_path / "until")
+    yield str(tmp_path / "started"), str(tmp_path / "until")
+    (tmp_path / "until").touch()  # the one worker is for the next test, however this one ended
 
 
 def _function(executor: Executor, source: str) -> str:
@@ -89,7 +90,7 @@ def test_a_hostile_result_is_live_and_stored_and_the_real_one_comes_too_late(
     future = executor.submit_to_registered_function(_function(executor, WAIT), wait)
     wait_until(lambda: Path(wait[0]).exists() and future.task_id, 20)
     task_id = future.task_id
-    assert executor.client.get_task(task_id)["status"] == "running"
+    wait_until(lambda: executor.client.get_task(task_id)["status"] == "running", 10)
     sandbox.inject_result(task_id, "\x1b[2J not what the site sent", as_exception=True)
     with pytest.raises(TaskExecutionFailed, match="not what the site sent"):
         future.result(10)
@@ -143,10 +144,10 @@ def test_a_killed_user_endpoint_fails_its_task_after_a_while_and_another_one_is_
     time.sleep(3 * POLL_SECONDS)  # a task that is not acknowledged yet would be delivered again instead
     every = sandbox.state()["user_endpoints"]
     killed = next(one for one in every if future.task_id in one["unfinished"])
-    family = psutil.Process(killed["pid"]).children(recursive=True)
+    workers = psutil.Process(killed["pid"]).children(recursive=True)
     os.kill(killed["pid"], signal.SIGKILL)
-    for orphan in family:
-        orphan.kill()
+    for worker in workers:
+        worker.kill()
     next(sandbox.endpoints_directory.glob(f"uep.*{killed['id']}/daemon.pid")).unlink()
     since = time.monotonic()
     with pytest.raises(TaskExecutionFailed, match="stopped sending heartbeats"):

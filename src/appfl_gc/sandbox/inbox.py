@@ -34,6 +34,7 @@ class Inbox:
             task = self.model.tasks.get(str(data.get("task_id")))
             if task is None or exchange != task.user_endpoint.identity.account.exchange(RESULTS):
                 raise ValueError("a result of a task that is not the sender's")
+            task.user_endpoint.pulse.sign()
             failed = data.get("error_details") is not None
             details = data.get("details") or {}
             self.dispatch.finish(task, Outcome(str(data.get("data")), failed, details, time.time()), body)

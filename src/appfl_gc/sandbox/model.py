@@ -38,6 +38,10 @@ class Pulse:
         self.heard = time.monotonic()
         self.report = report
 
+    def sign(self) -> None:
+        """Take another sign of life, as a result is."""
+        self.heard = time.monotonic()
+
     def silent_for(self, seconds: float) -> bool:
         """Whether nothing was heard for that long; not if nothing ever was."""
         return self.heard is not None and time.monotonic() - self.heard > seconds
