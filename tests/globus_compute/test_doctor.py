@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from appfl_gc.cli.exit_codes import ExitCode
 from appfl_gc.cli.main import cli
 from appfl_gc.control.globus_compute.identity import identity_from
-from appfl_gc.control.globus_compute.service import ComputeService
+from appfl_gc.control.globus_compute.rest.service import ComputeService
 from appfl_gc.protocol.errors import DeliveryError, EndpointError, ErrorClass, UsageError
 from appfl_gc.runner.events import ClientChanged, EndpointsChecked
 from appfl_gc.sandbox.sandbox import Sandbox

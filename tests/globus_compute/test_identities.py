@@ -15,7 +15,7 @@ from appfl_gc.cli.exit_codes import ExitCode
 from appfl_gc.cli.main import cli
 from appfl_gc.control.globus_compute.identity import default_identity, identity_from
 from appfl_gc.control.globus_compute.identity.application import Application
-from appfl_gc.control.globus_compute.service import ComputeService
+from appfl_gc.control.globus_compute.rest.service import ComputeService
 from appfl_gc.control.message import entry_source
 from appfl_gc.protocol.errors import DeliveryError, EndpointError, LoginError
 from appfl_gc.sandbox.files import Credentials

@@ -13,7 +13,7 @@ from globus_sdk.token_storage import TokenStorageData
 from appfl_gc.cli.exit_codes import ExitCode
 from appfl_gc.control.globus_compute.identity import default_identity
 from appfl_gc.control.globus_compute.identity.user_login import UserLogin
-from appfl_gc.control.globus_compute.service import ComputeService
+from appfl_gc.control.globus_compute.rest.service import ComputeService
 from appfl_gc.protocol.errors import LoginError
 from appfl_gc.sandbox.sandbox import Sandbox
 from tests.globus_compute.terminal import DEADLINE, on_terminal

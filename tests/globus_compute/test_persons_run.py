@@ -14,7 +14,7 @@ import pytest
 
 from appfl_gc.cli.exit_codes import ExitCode
 from appfl_gc.control.globus_compute.identity.user_login import UserLogin
-from appfl_gc.control.globus_compute.service import ComputeService
+from appfl_gc.control.globus_compute.rest.service import ComputeService
 from appfl_gc.sandbox.sandbox import Sandbox
 from tests.globus_compute.sites import Site, at_sites, holding, running, wait_for
 from tests.globus_compute.terminal import on_terminal

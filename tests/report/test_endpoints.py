@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from appfl_gc.control.globus_compute.endpoint_facts import EndpointState
+from appfl_gc.control.globus_compute.endpoints.facts import EndpointState
 from appfl_gc.report.endpoints import endpoint_lines, endpoint_table, listed, waiting_text
 from appfl_gc.report.live import LiveDisplay
 from appfl_gc.report.live_view import view

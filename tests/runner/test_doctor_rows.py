@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from appfl_gc.config import load
-from appfl_gc.control.globus_compute.amqp_probe import AmqpProbe
-from appfl_gc.control.globus_compute.config_schema import Misfit, SchemaAnswer
-from appfl_gc.control.globus_compute.endpoint_facts import EndpointFacts, EndpointState
+from appfl_gc.control.globus_compute.endpoints.config_schema import Misfit, SchemaAnswer
+from appfl_gc.control.globus_compute.endpoints.facts import EndpointFacts, EndpointState
+from appfl_gc.control.globus_compute.following.amqp_probe import AmqpProbe
 from appfl_gc.control.globus_compute.identity import LoginStatus
-from appfl_gc.control.globus_compute.service import Account, ServiceVersions
+from appfl_gc.control.globus_compute.rest.service import Account, ServiceVersions
 from appfl_gc.protocol.errors import DeliveryError, EndpointError, ErrorClass, LoginError
 from appfl_gc.runner.doctor.endpoints import ConfigCheck, EndpointChecks, config_rows, endpoint_rows
 from appfl_gc.runner.doctor.examination import examine

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appfl_gc.config import load
-from appfl_gc.control.globus_compute.endpoint_facts import EndpointState
+from appfl_gc.control.globus_compute.endpoints.facts import EndpointState
 from appfl_gc.protocol.errors import AppflGcError, DeliveryError, EndpointError, LoginError, UsageError
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.events import EndpointRow, EndpointsChecked

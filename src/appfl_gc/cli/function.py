@@ -29,7 +29,7 @@ def register(public: bool, group: str | None, credentials: str | None, form: str
     `credentials` of their own submit as other identities: register with --public or --group for them.
     """
     from appfl_gc.control.globus_compute.identity import identity_from
-    from appfl_gc.control.globus_compute.service import ComputeService
+    from appfl_gc.control.globus_compute.rest.service import ComputeService
     from appfl_gc.control.message import entry_source
     from appfl_gc.protocol.errors import UsageError
     from appfl_gc.site.entry import appfl_gc_entry

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from appfl_gc.control.globus_compute.identity import Identity
     from appfl_gc.control.globus_compute.identity.user_login import UserLogin
-    from appfl_gc.control.globus_compute.service import Account
+    from appfl_gc.control.globus_compute.rest.service import Account
 
 credentials_option = click.option(
     "--credentials",
@@ -82,7 +82,7 @@ def whoami(credentials: str | None, form: str) -> None:
     An endpoint serves the identity that owns it, or those that it is shared with. Exit status 10 without a login.
     """
     from appfl_gc.control.globus_compute.identity import identity_from
-    from appfl_gc.control.globus_compute.service import ComputeService
+    from appfl_gc.control.globus_compute.rest.service import ComputeService
 
     identity = identity_from(credentials)
     account = ComputeService(identity).userinfo()
@@ -141,7 +141,7 @@ def logout(force: bool, credentials: str | None) -> None:
 
 def _present(identity: UserLogin) -> Account | None:
     """The account that is logged in for all that a login is for; None if there is none or it has ended."""
-    from appfl_gc.control.globus_compute.service import ComputeService
+    from appfl_gc.control.globus_compute.rest.service import ComputeService
 
     with identity.interactive_app() as app:
         if app.login_required():
@@ -159,7 +159,7 @@ def _login_app(identity: Identity) -> GlobusApp:
 
 
 def _account(identity: Identity) -> str:
-    from appfl_gc.control.globus_compute.service import ComputeService
+    from appfl_gc.control.globus_compute.rest.service import ComputeService
 
     return _shown(ComputeService(identity).userinfo())
 
@@ -189,7 +189,7 @@ def _told(purpose: str, identity: Identity) -> Iterator[None]:
     from globus_sdk.login_flows import CommandLineLoginFlowEOFError
     from globus_sdk.token_storage.validating_token_storage import IdentityMismatchError
 
-    from appfl_gc.control.globus_compute.rest_errors import Request, translate
+    from appfl_gc.control.globus_compute.rest.errors import Request, translate
 
     try:
         yield

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from appfl_gc.control.globus_compute.endpoint_facts import EndpointState
+from appfl_gc.control.globus_compute.endpoints.facts import EndpointState
 from appfl_gc.report.figures import seconds_text
 from appfl_gc.runner.events import EndpointRow, EndpointsChecked
 

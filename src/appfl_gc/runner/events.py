@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from appfl_gc.control.globus_compute.endpoint_facts import EndpointState
+from appfl_gc.control.globus_compute.endpoints.facts import EndpointState
 from appfl_gc.protocol.errors import ErrorReport
 from appfl_gc.protocol.measures import Timing
 

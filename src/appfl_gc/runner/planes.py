@@ -24,7 +24,7 @@ from appfl_gc.runner.services import identity_of
 if TYPE_CHECKING:
     from appfl_gc.control.globus_compute.identity import Identity
     from appfl_gc.control.globus_compute.plane import GlobusComputePlane
-    from appfl_gc.control.globus_compute.service import ComputeService
+    from appfl_gc.control.globus_compute.rest.service import ComputeService
 
 
 @dataclass(frozen=True)

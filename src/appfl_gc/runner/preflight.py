@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from appfl_gc.config import Federation
 from appfl_gc.config.places import ClientPlaces
 from appfl_gc.config.schema.block import thaw
-from appfl_gc.control.globus_compute.config_schema import check_configs
-from appfl_gc.control.globus_compute.endpoint_facts import (
+from appfl_gc.control.globus_compute.endpoints.config_schema import check_configs
+from appfl_gc.control.globus_compute.endpoints.facts import (
     EndpointDirectory,
     EndpointFacts,
     EndpointState,
     look_up,
 )
-from appfl_gc.control.globus_compute.rate_limit import RateLimit
+from appfl_gc.control.globus_compute.rest.rate_limit import RateLimit
 from appfl_gc.hpc.facility import facility_of_endpoint
 from appfl_gc.protocol.errors import AppflGcError, DeliveryError, EndpointError, LoginError, UsageError
 from appfl_gc.protocol.wire import Json

@@ -12,7 +12,7 @@ from appfl_gc.protocol.errors import LoginError
 
 if TYPE_CHECKING:
     from appfl_gc.control.globus_compute.identity import Identity
-    from appfl_gc.control.globus_compute.service import ComputeService
+    from appfl_gc.control.globus_compute.rest.service import ComputeService
 
 
 def identity_of(
@@ -50,7 +50,7 @@ def compute_services(identities: Mapping[str, Identity]) -> Iterator[Mapping[str
     Args:
         identities: by client.
     """
-    from appfl_gc.control.globus_compute.service import ComputeService
+    from appfl_gc.control.globus_compute.rest.service import ComputeService
 
     each = {identity: ComputeService(identity) for identity in dict.fromkeys(identities.values())}
     with contextlib.ExitStack() as stack:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from appfl_gc.control.globus_compute.config_schema import Misfit, check_configs
+from appfl_gc.control.globus_compute.endpoints.config_schema import Misfit, check_configs
 from appfl_gc.protocol.wire import Json
 
 SCHEMA: dict[str, Json] = {

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from appfl_gc.control.globus_compute.endpoint_facts import EndpointState, look_up
+from appfl_gc.control.globus_compute.endpoints.facts import EndpointState, look_up
 from appfl_gc.protocol.errors import DeliveryError, EndpointError, LoginError
 from appfl_gc.protocol.wire import Json
 

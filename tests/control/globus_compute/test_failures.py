@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appfl_gc.control.globus_compute import failures
-from appfl_gc.control.globus_compute.failures import LONGEST_QUOTE, Place
+from appfl_gc.control.globus_compute.failing import failures
+from appfl_gc.control.globus_compute.failing.failures import LONGEST_QUOTE, Place
 from appfl_gc.control.globus_compute.identity.application import Application
-from appfl_gc.control.globus_compute.turnstile import ClosingError
+from appfl_gc.control.globus_compute.rest.turnstile import ClosingError
 from appfl_gc.control.message import ReplyError
 from appfl_gc.protocol.errors import ErrorClass
 

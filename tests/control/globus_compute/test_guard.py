@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appfl_gc.control.globus_compute.guard import StartGuard
+from appfl_gc.control.globus_compute.failing.guard import StartGuard
 
 
 def test_the_second_failure_in_a_row_trips_once() -> None:

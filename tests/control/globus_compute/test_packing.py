@@ -10,9 +10,9 @@ from globus_compute_sdk.sdk.batch import create_user_runtime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appfl_gc.control.globus_compute.packing import MOST_CALLS, RESERVE, call_bytes, fitting, room
-from appfl_gc.control.globus_compute.sdk_internals import CallBatch
-from appfl_gc.control.globus_compute.serializer import JsonOnlySerializer
+from appfl_gc.control.globus_compute.sending.packing import MOST_CALLS, RESERVE, call_bytes, fitting, room
+from appfl_gc.control.globus_compute.sending.sdk_internals import CallBatch
+from appfl_gc.control.globus_compute.sending.serializer import JsonOnlySerializer
 from appfl_gc.control.message import RESULT_SERIALIZERS, call_arguments
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.identity import CallId

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from appfl_gc.control.globus_compute.quiet import LOGGERS, QuietLibraries
+from appfl_gc.control.globus_compute.failing.quiet import LOGGERS, QuietLibraries
 
 HOSTILE = "\x1b[2Jhostile\x07"
 

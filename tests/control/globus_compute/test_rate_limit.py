@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appfl_gc.control.globus_compute.rate_limit import FIRST_BACKOFF, LONGEST_BACKOFF, RateLimit
+from appfl_gc.control.globus_compute.rest.rate_limit import FIRST_BACKOFF, LONGEST_BACKOFF, RateLimit
 
 
 @given(

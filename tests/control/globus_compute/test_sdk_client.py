@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from appfl_gc.control.globus_compute.failures import Place
+from appfl_gc.control.globus_compute.failing.failures import Place
 from appfl_gc.control.globus_compute.identity.application import Application
-from appfl_gc.control.globus_compute.lane import Lane, Target
 from appfl_gc.control.globus_compute.open_call import OpenCall
-from appfl_gc.control.globus_compute.packing import call_bytes
-from appfl_gc.control.globus_compute.patience import Patience
-from appfl_gc.control.globus_compute.rate_limit import RateLimit
-from appfl_gc.control.globus_compute.sdk_client import PlaneClient
-from appfl_gc.control.globus_compute.serializer import Envelope
-from appfl_gc.control.globus_compute.turnstile import Turnstile
+from appfl_gc.control.globus_compute.rest.patience import Patience
+from appfl_gc.control.globus_compute.rest.rate_limit import RateLimit
+from appfl_gc.control.globus_compute.rest.turnstile import Turnstile
+from appfl_gc.control.globus_compute.sending.lane import Lane, Target
+from appfl_gc.control.globus_compute.sending.packing import call_bytes
+from appfl_gc.control.globus_compute.sending.sdk_client import PlaneClient
+from appfl_gc.control.globus_compute.sending.serializer import Envelope
 from appfl_gc.control.plane import CallState
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import DeliveryError

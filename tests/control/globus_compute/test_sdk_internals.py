@@ -34,7 +34,7 @@ def test_what_the_client_overrides_is_what_the_executor_calls() -> None:
     source = inspect.getsource(Executor._submit_tasks)
     assert "self.client.create_batch(" in source and "self.client.batch_run(" in source
     ours = inspect.signature(Client.create_batch).parameters
-    from appfl_gc.control.globus_compute.sdk_client import PlaneClient
+    from appfl_gc.control.globus_compute.sending.sdk_client import PlaneClient
 
     assert list(inspect.signature(PlaneClient.create_batch).parameters) == list(ours)
     assert list(inspect.signature(Batch.add).parameters) == ["self", "function_id", "args", "kwargs"]

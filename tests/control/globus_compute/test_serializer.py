@@ -18,7 +18,7 @@ from globus_compute_sdk.serialize import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appfl_gc.control.globus_compute.serializer import JsonOnlySerializer
+from appfl_gc.control.globus_compute.sending.serializer import JsonOnlySerializer
 
 
 class Bomb:

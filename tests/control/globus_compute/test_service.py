@@ -14,13 +14,13 @@ from globus_sdk.token_storage import TokenStorageData
 
 from appfl_gc.control.globus_compute.identity import Identity, default_identity, identity_from
 from appfl_gc.control.globus_compute.identity.user_login import UserLogin
-from appfl_gc.control.globus_compute.rest_errors import (
+from appfl_gc.control.globus_compute.rest.errors import (
     Request,
     RequestTooLargeError,
     ThrottledError,
     translate,
 )
-from appfl_gc.control.globus_compute.service import ComputeService
+from appfl_gc.control.globus_compute.rest.service import ComputeService
 from appfl_gc.protocol.errors import DeliveryError, EndpointError, ErrorClass, LoginError
 from tests.control.globus_compute.scripted_service import (
     AUTH_SCOPES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appfl_gc.control.globus_compute.silence import Silence
+from appfl_gc.control.globus_compute.following.silence import Silence
 
 
 def test_silence_counts_from_when_it_was_seen_or_the_call_was_sent() -> None:

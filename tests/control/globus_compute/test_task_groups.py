@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from appfl_gc.control.globus_compute.task_groups import MOST_OPEN, TaskGroups
+from appfl_gc.control.globus_compute.sending.task_groups import MOST_OPEN, TaskGroups
 
 
 def test_a_group_a_round() -> None:

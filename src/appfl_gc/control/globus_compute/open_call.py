@@ -8,14 +8,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from appfl_gc.control.globus_compute.failures import Place
+from appfl_gc.control.globus_compute.failing.failures import Place
 from appfl_gc.control.plane import CallState, Listener, Progress
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError
 from appfl_gc.protocol.reply import Reply
 
 if TYPE_CHECKING:
-    from appfl_gc.control.globus_compute.lane import Lane
+    from appfl_gc.control.globus_compute.sending.lane import Lane
 
 
 @dataclass(eq=False)

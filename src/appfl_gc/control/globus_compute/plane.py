@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from appfl_gc.control.globus_compute import failures
-from appfl_gc.control.globus_compute.follower import Follower
+from appfl_gc.control.globus_compute.failing import failures
+from appfl_gc.control.globus_compute.failing.quiet import QuietLibraries
+from appfl_gc.control.globus_compute.failing.start_failures import StartFailures
+from appfl_gc.control.globus_compute.following.follower import Follower
 from appfl_gc.control.globus_compute.identity import Identity
-from appfl_gc.control.globus_compute.lane import Lane, Target
 from appfl_gc.control.globus_compute.open_call import OpenCall, OpenCalls
-from appfl_gc.control.globus_compute.packing import RESERVE, call_bytes
-from appfl_gc.control.globus_compute.patience import Patience
-from appfl_gc.control.globus_compute.quiet import QuietLibraries
-from appfl_gc.control.globus_compute.rate_limit import RateLimit
-from appfl_gc.control.globus_compute.sender import Sender
-from appfl_gc.control.globus_compute.service import ComputeService
-from appfl_gc.control.globus_compute.start_failures import StartFailures
-from appfl_gc.control.globus_compute.submitter import ResultMode, Submitter
-from appfl_gc.control.globus_compute.turnstile import ClosingError, Turnstile
+from appfl_gc.control.globus_compute.rest.patience import Patience
+from appfl_gc.control.globus_compute.rest.rate_limit import RateLimit
+from appfl_gc.control.globus_compute.rest.service import ComputeService
+from appfl_gc.control.globus_compute.rest.turnstile import ClosingError, Turnstile
+from appfl_gc.control.globus_compute.sending.lane import Lane, Target
+from appfl_gc.control.globus_compute.sending.packing import RESERVE, call_bytes
+from appfl_gc.control.globus_compute.sending.sender import Sender
+from appfl_gc.control.globus_compute.sending.submitter import ResultMode, Submitter
 from appfl_gc.control.message import ReplyError, read_reply
 from appfl_gc.control.plane import Capabilities, Listener
 from appfl_gc.protocol.call import Call

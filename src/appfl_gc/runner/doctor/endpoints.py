@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from appfl_gc.control.globus_compute.config_schema import SchemaAnswer
-from appfl_gc.control.globus_compute.endpoint_facts import EndpointFacts, EndpointState
+from appfl_gc.control.globus_compute.endpoints.config_schema import SchemaAnswer
+from appfl_gc.control.globus_compute.endpoints.facts import EndpointFacts, EndpointState
 from appfl_gc.hpc.facility import facility_of_endpoint
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass
 from appfl_gc.runner.doctor.row import Row, Subject, named

@@ -40,7 +40,7 @@ def examine(
     tell("building the model")
     yield from _payload_rows(federation, bool(remote))
     # The SDK takes half a second to import.
-    from appfl_gc.control.globus_compute.quiet import QuietLibraries
+    from appfl_gc.control.globus_compute.failing.quiet import QuietLibraries
 
     identities: dict[str, Identity] = {}
     for client in remote:

@@ -12,7 +12,7 @@ from appfl_gc.runner.doctor.row import Row, Subject
 
 if TYPE_CHECKING:
     from appfl_gc.control.globus_compute.identity import LoginStatus
-    from appfl_gc.control.globus_compute.service import Account
+    from appfl_gc.control.globus_compute.rest.service import Account
 
 SHORT_LIFE = 24 * 3600.0
 CLOCK_TOLERANCE = 60.0

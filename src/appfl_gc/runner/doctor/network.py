@@ -8,7 +8,7 @@ from appfl_gc.protocol.errors import AppflGcError, ErrorClass
 from appfl_gc.runner.doctor.row import Row, Subject
 
 if TYPE_CHECKING:
-    from appfl_gc.control.globus_compute.amqp_probe import AmqpProbe
+    from appfl_gc.control.globus_compute.following.amqp_probe import AmqpProbe
 
 CHECK = "results"
 

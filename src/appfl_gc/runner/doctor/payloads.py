@@ -144,7 +144,7 @@ def measure(federation: Federation, limits: Limits) -> Sizes | None:
 
 def _messages(federation: Federation, encoding: Encoding) -> Sizes:
     """The sizes of training calls and of a reply that carry ``encoding``."""
-    from appfl_gc.control.globus_compute.packing import RESERVE, call_bytes
+    from appfl_gc.control.globus_compute.sending.packing import RESERVE, call_bytes
     from appfl_gc.payload.stores import InlineStore, Stores
     from appfl_gc.protocol.reply import Reply
     from appfl_gc.runner.calls import CallFactory

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from appfl_gc.config import Federation
-from appfl_gc.control.globus_compute.amqp_probe import AmqpProbe, probe
-from appfl_gc.control.globus_compute.config_schema import SchemaAnswer, check_configs
-from appfl_gc.control.globus_compute.endpoint_facts import EndpointFacts, EndpointState, look_up
-from appfl_gc.control.globus_compute.rate_limit import RateLimit
+from appfl_gc.control.globus_compute.endpoints.config_schema import SchemaAnswer, check_configs
+from appfl_gc.control.globus_compute.endpoints.facts import EndpointFacts, EndpointState, look_up
+from appfl_gc.control.globus_compute.following.amqp_probe import AmqpProbe, probe
+from appfl_gc.control.globus_compute.rest.rate_limit import RateLimit
 from appfl_gc.protocol.errors import AppflGcError
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.doctor.endpoints import ConfigCheck, EndpointChecks, config_rows, endpoint_rows
@@ -21,7 +21,7 @@ from appfl_gc.runner.doctor.versions import agent_rows, sdk_row
 from appfl_gc.runner.preflight import ClientSite
 
 if TYPE_CHECKING:
-    from appfl_gc.control.globus_compute.service import ComputeService, ServiceVersions
+    from appfl_gc.control.globus_compute.rest.service import ComputeService, ServiceVersions
 
 T = TypeVar("T")
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from appfl_gc.control.globus_compute.endpoint_facts import EndpointFacts
+from appfl_gc.control.globus_compute.endpoints.facts import EndpointFacts
 from appfl_gc.hpc.facility import facility_of_endpoint
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass
 from appfl_gc.runner.doctor.row import Row, Subject
 
 if TYPE_CHECKING:
-    from appfl_gc.control.globus_compute.service import ServiceVersions
+    from appfl_gc.control.globus_compute.rest.service import ServiceVersions
 
 FIRST_WITH_TEMPLATES = Version("4")
 """Older agents run one fixed configuration and ignore ``user_endpoint_config``."""

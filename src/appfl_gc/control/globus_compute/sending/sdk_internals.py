@@ -15,7 +15,7 @@ from globus_compute_sdk import Client, Executor
 from globus_compute_sdk.sdk import executor as sdk_executor
 from globus_compute_sdk.sdk.batch import Batch
 
-from appfl_gc.control.globus_compute.serializer import Envelope
+from appfl_gc.control.globus_compute.sending.serializer import Envelope
 
 POLL_PERIOD = 0.1
 """Seconds between looks at what was pushed; the SDK's is 0.5."""

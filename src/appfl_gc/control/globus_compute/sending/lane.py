@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from appfl_gc.control.globus_compute.identity import Identity
 from appfl_gc.control.globus_compute.open_call import OpenCall
-from appfl_gc.control.globus_compute.packing import MOST_CALLS, fitting, room
-from appfl_gc.control.globus_compute.sdk_client import PlaneClient
-from appfl_gc.control.globus_compute.sdk_internals import PlaneExecutor
+from appfl_gc.control.globus_compute.sending.packing import MOST_CALLS, fitting, room
+from appfl_gc.control.globus_compute.sending.sdk_client import PlaneClient
+from appfl_gc.control.globus_compute.sending.sdk_internals import PlaneExecutor
 from appfl_gc.protocol.wire import Json
 
 if TYPE_CHECKING:
-    from appfl_gc.control.globus_compute.submitter import Submitter
+    from appfl_gc.control.globus_compute.sending.submitter import Submitter
 
 
 @dataclass(frozen=True)

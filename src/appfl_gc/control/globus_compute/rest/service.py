@@ -14,7 +14,7 @@ from globus_sdk.scopes import AuthScopes
 from globus_sdk.transport import RetryConfig
 
 from appfl_gc.control.globus_compute.identity import Identity
-from appfl_gc.control.globus_compute.rest_errors import Request, translate
+from appfl_gc.control.globus_compute.rest.errors import Request, translate
 from appfl_gc.protocol.errors import DeliveryError, LoginError
 from appfl_gc.protocol.wire import Json, WireError, as_key, as_object, as_text
 

@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 import globus_sdk
 
 from appfl_gc.control.globus_compute.identity import Identity
-from appfl_gc.control.globus_compute.rest_errors import Request, ThrottledError, translate
-from appfl_gc.control.globus_compute.turnstile import Turnstile
+from appfl_gc.control.globus_compute.rest.errors import Request, ThrottledError, translate
+from appfl_gc.control.globus_compute.rest.turnstile import Turnstile
 from appfl_gc.control.plane import CallState
 from appfl_gc.protocol.errors import AppflGcError, DeliveryError, LoginError
 

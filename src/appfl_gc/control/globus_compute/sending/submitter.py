@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from appfl_gc.control.globus_compute.amqp_probe import AmqpProbe, probe
+from appfl_gc.control.globus_compute.following.amqp_probe import AmqpProbe, probe
 from appfl_gc.control.globus_compute.identity import Identity
-from appfl_gc.control.globus_compute.patience import Patience, Tell
-from appfl_gc.control.globus_compute.sdk_internals import retire_watcher
-from appfl_gc.control.globus_compute.service import ComputeService
-from appfl_gc.control.globus_compute.task_groups import TaskGroups
-from appfl_gc.control.globus_compute.turnstile import Turnstile
+from appfl_gc.control.globus_compute.rest.patience import Patience, Tell
+from appfl_gc.control.globus_compute.rest.service import ComputeService
+from appfl_gc.control.globus_compute.rest.turnstile import Turnstile
+from appfl_gc.control.globus_compute.sending.sdk_internals import retire_watcher
+from appfl_gc.control.globus_compute.sending.task_groups import TaskGroups
 from appfl_gc.control.message import entry_source
 from appfl_gc.control.plane import CallState
 from appfl_gc.protocol.wire import clean_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from appfl_gc.control.globus_compute.rate_limit import RateLimit
+from appfl_gc.control.globus_compute.rest.rate_limit import RateLimit
 from appfl_gc.protocol.errors import DeliveryError
 
 

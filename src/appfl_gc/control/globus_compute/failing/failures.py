@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from appfl_gc.control.globus_compute.identity import Identity
-from appfl_gc.control.globus_compute.rest_errors import Request, RequestTooLargeError, translate
+from appfl_gc.control.globus_compute.rest.errors import Request, RequestTooLargeError, translate
 from appfl_gc.control.message import ReplyError
 from appfl_gc.protocol.errors import (
     AppflGcError,

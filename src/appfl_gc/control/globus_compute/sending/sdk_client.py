@@ -9,10 +9,10 @@ import globus_sdk
 from globus_compute_sdk.sdk.batch import Batch, create_user_runtime
 
 from appfl_gc.control.globus_compute.identity import Identity
-from appfl_gc.control.globus_compute.patience import Patience
-from appfl_gc.control.globus_compute.sdk_internals import CallBatch, QuietClient
-from appfl_gc.control.globus_compute.serializer import Envelope, JsonOnlySerializer
-from appfl_gc.control.globus_compute.turnstile import Turnstile
+from appfl_gc.control.globus_compute.rest.patience import Patience
+from appfl_gc.control.globus_compute.rest.turnstile import Turnstile
+from appfl_gc.control.globus_compute.sending.sdk_internals import CallBatch, QuietClient
+from appfl_gc.control.globus_compute.sending.serializer import Envelope, JsonOnlySerializer
 from appfl_gc.control.plane import CallState
 from appfl_gc.protocol.errors import DeliveryError
 

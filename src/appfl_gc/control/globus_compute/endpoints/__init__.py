@@ -1,0 +1,1 @@
+"""What the service tells of endpoints, and whether they take a configuration."""

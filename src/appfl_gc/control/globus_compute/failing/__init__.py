@@ -1,0 +1,1 @@
+"""What failures mean, and what is said and not said of them."""

@@ -1,0 +1,1 @@
+"""How calls are followed until they are answered or lost."""

@@ -1,0 +1,1 @@
+"""How calls become tasks: packed into requests, through the SDK's Executor, results as text."""
