@@ -12,11 +12,11 @@ import pytest
 
 from appfl_gc.control.globus_compute.failing.failures import Place
 from appfl_gc.control.globus_compute.identity.application import Application
-from appfl_gc.control.globus_compute.open_call import OpenCall
 from appfl_gc.control.globus_compute.rest.patience import Patience
 from appfl_gc.control.globus_compute.rest.rate_limit import RateLimit
 from appfl_gc.control.globus_compute.rest.turnstile import Turnstile
 from appfl_gc.control.globus_compute.sending.lane import Lane, Target
+from appfl_gc.control.globus_compute.sending.open_call import OpenCall
 from appfl_gc.control.globus_compute.sending.packing import call_bytes
 from appfl_gc.control.globus_compute.sending.sdk_client import PlaneClient
 from appfl_gc.control.globus_compute.sending.serializer import Envelope

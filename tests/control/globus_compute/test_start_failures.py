@@ -12,8 +12,8 @@ import pytest
 from appfl_gc.control.globus_compute.failing import failures
 from appfl_gc.control.globus_compute.failing.start_failures import StartFailures
 from appfl_gc.control.globus_compute.identity.application import Application
-from appfl_gc.control.globus_compute.open_call import OpenCall, OpenCalls
 from appfl_gc.control.globus_compute.sending.lane import Lane, Target
+from appfl_gc.control.globus_compute.sending.open_call import OpenCall, OpenCalls
 from appfl_gc.hpc.facility import all_facilities
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import DeliveryError, EndpointError, StartFailedError

@@ -14,12 +14,12 @@ from appfl_gc.control.globus_compute.failing.quiet import QuietLibraries
 from appfl_gc.control.globus_compute.failing.start_failures import StartFailures
 from appfl_gc.control.globus_compute.following.follower import Follower
 from appfl_gc.control.globus_compute.identity import Identity
-from appfl_gc.control.globus_compute.open_call import OpenCall, OpenCalls
 from appfl_gc.control.globus_compute.rest.patience import Patience
 from appfl_gc.control.globus_compute.rest.rate_limit import RateLimit
 from appfl_gc.control.globus_compute.rest.service import ComputeService
 from appfl_gc.control.globus_compute.rest.turnstile import ClosingError, Turnstile
 from appfl_gc.control.globus_compute.sending.lane import Lane, Target
+from appfl_gc.control.globus_compute.sending.open_call import OpenCall, OpenCalls
 from appfl_gc.control.globus_compute.sending.packing import RESERVE, call_bytes
 from appfl_gc.control.globus_compute.sending.sender import Sender
 from appfl_gc.control.globus_compute.sending.submitter import ResultMode, Submitter

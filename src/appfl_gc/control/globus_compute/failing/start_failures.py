@@ -7,8 +7,8 @@ import time
 
 from appfl_gc.control.globus_compute.failing.failures import located
 from appfl_gc.control.globus_compute.failing.guard import StartGuard
-from appfl_gc.control.globus_compute.open_call import OpenCall, OpenCalls
 from appfl_gc.control.globus_compute.sending.lane import Lane
+from appfl_gc.control.globus_compute.sending.open_call import OpenCall, OpenCalls
 from appfl_gc.hpc.facility import facility_of_endpoint
 from appfl_gc.protocol.errors import AppflGcError, EndpointError, StartFailedError
 

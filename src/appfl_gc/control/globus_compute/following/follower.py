@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from appfl_gc.control.globus_compute.failing import failures
 from appfl_gc.control.globus_compute.following.cadence import Cadence
 from appfl_gc.control.globus_compute.following.silence import Silence
-from appfl_gc.control.globus_compute.open_call import OpenCall, OpenCalls
 from appfl_gc.control.globus_compute.rest.turnstile import ClosingError
 from appfl_gc.control.globus_compute.sending.lane import Lane
+from appfl_gc.control.globus_compute.sending.open_call import OpenCall, OpenCalls
 from appfl_gc.control.globus_compute.sending.submitter import Submitter
 from appfl_gc.control.plane import CallState
 from appfl_gc.protocol.errors import AppflGcError, DeliveryError, EndpointError, LoginError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from appfl_gc.control.globus_compute.identity import Identity
-from appfl_gc.control.globus_compute.open_call import OpenCall
+from appfl_gc.control.globus_compute.sending.open_call import OpenCall
 from appfl_gc.control.globus_compute.sending.packing import MOST_CALLS, fitting, room
 from appfl_gc.control.globus_compute.sending.sdk_client import PlaneClient
 from appfl_gc.control.globus_compute.sending.sdk_internals import PlaneExecutor

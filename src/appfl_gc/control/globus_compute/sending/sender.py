@@ -11,9 +11,9 @@ from typing import Any
 from globus_compute_sdk.errors import TaskExecutionFailed
 
 from appfl_gc.control.globus_compute.failing import failures
-from appfl_gc.control.globus_compute.open_call import OpenCall, OpenCalls
 from appfl_gc.control.globus_compute.rest.errors import Request, RequestTooLargeError, translate
 from appfl_gc.control.globus_compute.sending.lane import Lane
+from appfl_gc.control.globus_compute.sending.open_call import OpenCall, OpenCalls
 from appfl_gc.control.globus_compute.sending.sdk_client import PlaneClient
 from appfl_gc.control.globus_compute.sending.sdk_internals import PlaneExecutor
 from appfl_gc.control.globus_compute.sending.serializer import Envelope

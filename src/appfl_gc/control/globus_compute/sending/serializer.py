@@ -7,7 +7,7 @@ from typing import Any
 
 from globus_compute_sdk.serialize import ComputeSerializer
 
-from appfl_gc.control.globus_compute.open_call import OpenCall
+from appfl_gc.control.globus_compute.sending.open_call import OpenCall
 from appfl_gc.control.message import JSON_HEADER, call_arguments
 
 _LONGEST_REFUSED = 64
