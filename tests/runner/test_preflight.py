@@ -145,7 +145,7 @@ def test_a_login_and_the_service_are_waited_for(error: Exception, kind: type[App
 def test_an_application_whose_secret_is_refused_ends_it_at_once() -> None:
     world = World(lambda _, __: LoginError("Globus does not accept the secret."))
     world.waits_for_login = False
-    with pytest.raises(LoginError, match="Client C1.*does not accept the secret"):
+    with pytest.raises(LoginError, match=r"Client C1.*does not accept the secret"):
         world.wait([world.site("C1")])
     assert world.pauses == []
 
