@@ -54,3 +54,10 @@ def test_any_mapping_is_searched() -> None:
 
 def test_numbers_that_json_lacks_are_written_as_in_yaml() -> None:
     assert redact([float("inf"), float("-inf"), float("nan"), 1.5]) == [".inf", "-.inf", ".nan", 1.5]
+
+
+def test_secrets_in_shell_text_are_replaced_and_the_rest_stays() -> None:
+    script = "module load conda; export HF_TOKEN=hf_abc123 OMP_NUM_THREADS=8 KEY_FILE=/home/me/key; X_TOKEN=$Y_TOKEN"
+    shown = redact({"user_endpoint_config": {"worker_init": script}})["user_endpoint_config"]["worker_init"]
+    assert "hf_abc123" not in shown
+    assert shown == script.replace("hf_abc123", "(redacted)")

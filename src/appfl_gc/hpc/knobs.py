@@ -44,7 +44,7 @@ class Kind(enum.Enum):
 _PATTERNS: Mapping[Kind, str] = MappingProxyType(
     {
         Kind.NAME: r"^[A-Za-z0-9_.@-]{1,200}$(?!\n)",
-        Kind.WALLTIME: r"^([0-9]{1,3}-)?[0-9]{1,4}:[0-5][0-9]:[0-5][0-9]$(?!\n)",
+        Kind.WALLTIME: r"^[0-9]{1,4}:[0-5][0-9]:[0-5][0-9]$(?!\n)",
         Kind.DIRECTIVES: r"^(#(PBS|SBATCH) [^\n]*\n)*(#(PBS|SBATCH) [^\n]*)?$(?!\n)",
         Kind.LINE: r"^[A-Za-z0-9_.:=+,@/ -]*$(?!\n)",
     }
@@ -54,7 +54,7 @@ _EXPECTED: Mapping[Kind, str] = MappingProxyType(
         Kind.NAME: "a name of letters, digits and . _ @ -, on one line",
         Kind.COUNT: "a whole number of 0 or more",
         Kind.POSITIVE: "a whole number of 1 or more",
-        Kind.WALLTIME: "a time as HH:MM:SS",
+        Kind.WALLTIME: "a time as HH:MM:SS, days as hours",
         Kind.DIRECTIVES: "lines that begin with `#PBS ` or `#SBATCH `",
         Kind.LINE: "one line of letters, digits, spaces and . : = + , @ / _ -",
         Kind.SCRIPT: f"at most {MAX_TEXT} printable characters",

@@ -10,6 +10,7 @@ from typing import Any
 REDACTED = "(redacted)"
 SECRET = re.compile(r"secret|passw(or)?d|passphrase|credential|(api|access|private|auth)key")
 USER_IN_URL = re.compile(r"(://)[^/\s]+@")
+ASSIGNMENT = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*)=([^\s;&|]+)")
 WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 
 
@@ -29,10 +30,30 @@ def is_secret(name: str, value: Any, *, inside_credentials: bool = False) -> boo
     return inside_credentials and "key" in words
 
 
+def _assigns_secret(name: str, value: str) -> bool:
+    bare = value.strip("\\\"'")
+    # What a variable, a command or a file gives is no secret in this text.
+    if not bare or bare[0] in "$`/~{":
+        return False
+    return is_secret(name, bare) or USER_IN_URL.search(bare) is not None
+
+
+def secret_in(text: str) -> str | None:
+    """The first variable that shell text sets to what looks like a secret; what a shell or a file gives is none."""
+    return next((name for name, value in ASSIGNMENT.findall(text) if _assigns_secret(name, value)), None)
+
+
+def _without_assigned_secrets(text: str) -> str:
+    return ASSIGNMENT.sub(
+        lambda found: f"{found[1]}={REDACTED}" if _assigns_secret(found[1], found[2]) else found[0], text
+    )
+
+
 def redact(value: Any, name: str = "", *, inside_credentials: bool = False) -> Any:
     """A copy of ``value`` as plain dictionaries and lists in which secrets are replaced.
 
-    Addresses lose the user and password before ``@``; infinite numbers, which JSON lacks, become text as in YAML.
+    So are those that shell text, such as a ``worker_init``, sets variables to. Addresses lose the user and
+    password before ``@``; infinite numbers, which JSON lacks, become text as in YAML.
     """
     if is_secret(name, value, inside_credentials=inside_credentials):
         return REDACTED
@@ -42,7 +63,7 @@ def redact(value: Any, name: str = "", *, inside_credentials: bool = False) -> A
     if isinstance(value, list | tuple):
         return [redact(item, name, inside_credentials=inside) for item in value]
     if isinstance(value, str):
-        return USER_IN_URL.sub(rf"\1{REDACTED}@", value)
+        return USER_IN_URL.sub(rf"\1{REDACTED}@", _without_assigned_secrets(value))
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
     return value

@@ -16,7 +16,6 @@ from appfl_gc.control.globus_compute.endpoints.facts import (
     EndpointState,
     look_up,
 )
-from appfl_gc.control.globus_compute.rest.rate_limit import RateLimit
 from appfl_gc.hpc.facility import facility_of_endpoint
 from appfl_gc.protocol.errors import AppflGcError, DeliveryError, EndpointError, LoginError, UsageError
 from appfl_gc.protocol.wire import Json
@@ -24,7 +23,7 @@ from appfl_gc.runner.events import EndpointRow, EndpointsChecked, RunEvent
 
 FIRST_POLL_SECONDS, POLL_SECONDS = 0.5, 5.0
 REMIND_SECONDS = 30.0
-REQUESTS, SECONDS = 20, 10.0
+MANY = 20
 """What the service takes of one identity."""
 
 LONGER = "server_configs.control_configs.endpoint_wait_seconds sets how long a run waits."
@@ -124,30 +123,20 @@ class _Check:
         self.all = list(dict.fromkeys((site.directory, site.endpoint_id) for site in sites))
         configured = {(site.directory, site.endpoint_id) for site in sites if site.user_endpoint_config}
         # A description is for the table and for its schema: where there are many, only those that need it are asked.
-        self._described = set(self.all) if len(self.all) <= REQUESTS else configured
-        self._limits = {site.directory: RateLimit(REQUESTS, SECONDS) for site in sites}
+        self._described = set(self.all) if len(self.all) <= MANY else configured
+        self._checked: set[tuple[_Key, bool]] = set()
 
     def look(self, keys: Iterable[_Key]) -> bool:
         """Ask for each of ``keys`` and tell; False if the run is to end. Raises what waiting can't mend."""
         for key in keys:
-            directory, endpoint_id = key
-            describe = key in self._described
-            if not self._may_ask(self._limits[directory], 2 if describe else 1):
+            if self._pause(0):
                 return False
-            self._facts[key] = look_up(directory, endpoint_id, describe=describe)
+            directory, endpoint_id = key
+            self._facts[key] = look_up(directory, endpoint_id, describe=key in self._described)
         self._tell_rows()
         _raise(LoginError, self._problems(lambda state: state is EndpointState.BAD_LOGIN, 0.0))
         _raise(EndpointError, self._problems(lambda state: state is EndpointState.REFUSED, 0.0))
         _raise(UsageError, self._misfits())
-        return True
-
-    def _may_ask(self, limit: RateLimit, requests: int) -> bool:
-        """Wait until the service takes so many more; False if the run is to end."""
-        for _ in range(requests):
-            seconds = limit.wait(self._clock())
-            if seconds and self._pause(seconds):
-                return False
-            limit.sent(self._clock())
         return True
 
     def wait(self) -> bool:
@@ -183,12 +172,17 @@ class _Check:
         return [_problem(site, found, waited) for site, found in facts if counts(found.state)]
 
     def _misfits(self) -> list[tuple[str, str]]:
+        """What endpoints whose schema has just become known do not take: sentence and hint of each."""
+        news = {(key, facts.schema is not None) for key, facts in self._facts.items()} - self._checked
+        self._checked |= news
+        keys = {key for key, _ in news}
+        sites = [site for site in self._sites if (site.directory, site.endpoint_id) in keys]
         pairs = [
             (self._facts[site.directory, site.endpoint_id].schema, site.user_endpoint_config)
-            for site in self._sites
+            for site in sites
         ]
         problems = []
-        for site, answer in zip(self._sites, check_configs(pairs), strict=True):
+        for site, answer in zip(sites, check_configs(pairs), strict=True):
             for misfit in answer.misfits:
                 where, named = site.place(misfit.path), _named(self._facts[site.directory, site.endpoint_id])
                 problems.append(

@@ -43,6 +43,8 @@ TRACE = "+++\nTraceback (most recent call last):\n  File x, line 1, in y\n"
         (TRACE + "globus_compute_sdk.errors.error_types.DeserializationError: Invalid header: st in data payload",
          "version", "can't read the call"),
         ("Function f not permitted on endpoint e", "endpoint", "does not allow this function"),
+        (TRACE + "OSError: [Errno 1] Operation not permitted: '/eagle/x'", "service", "Operation not permitted"),
+        ("sbatch: error: Account not permitted to use this partition", "service", "Account not permitted"),
         (TRACE + "OSError: [Errno 28] No space left on device", "service", "No space left on device"),
     ],
 )  # fmt: skip

@@ -51,7 +51,7 @@ def test_a_value_that_could_be_something_else_is_refused(name: str, value: Any) 
     ("name", "value"),
     [
         ("account", "datascience"),
-        ("walltime", "1-00:00:00"),
+        ("walltime", "36:00:00"),
         ("scheduler_options", "#PBS -l filesystems=home:eagle\n#PBS -k doe\n"),
         ("scheduler_options", ""),
         ("select_options", "ngpus=4"),

@@ -17,9 +17,10 @@ from appfl_gc.hpc.endpoint.engine_check import engine_findings
 from appfl_gc.hpc.endpoint.files import CONFIG, ENVIRONMENT, SCHEMA, TEMPLATE, privileged
 from appfl_gc.hpc.endpoint.finding import Finding, error, warning
 from appfl_gc.hpc.endpoint.migrate import OLD_DIRECTORY
-from appfl_gc.hpc.endpoint.options import check_name, secret_in
+from appfl_gc.hpc.endpoint.options import check_name
 from appfl_gc.hpc.endpoint.worker_environment import PROGRAM, binaries
 from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.redaction import secret_in
 from appfl_gc.protocol.wire import Json
 
 ROUND_GAP_SECONDS = 600.0

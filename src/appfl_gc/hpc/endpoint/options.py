@@ -10,7 +10,7 @@ from pathlib import Path
 
 from appfl_gc.hpc.knobs import KNOBS
 from appfl_gc.protocol.errors import UsageError
-from appfl_gc.protocol.redaction import USER_IN_URL, is_secret
+from appfl_gc.protocol.redaction import secret_in
 from appfl_gc.protocol.wire import Json, clean_text
 
 COMPUTE_ENGINE = "GlobusComputeEngine"
@@ -18,7 +18,6 @@ POOL_ENGINE = "ProcessPoolEngine"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=([^\s;&|]+)")
 _SMALLEST_HEARTBEAT = 5
 
 
@@ -122,17 +121,6 @@ class EndpointOptions:
                     "submitter can read their environment.",
                     "Keep it in a private file that your own code reads at the site.",
                 )
-
-
-def secret_in(text: str) -> str | None:
-    """The first variable that shell text sets to what looks like a secret; what a shell or a file gives is none."""
-    for name, value in _ASSIGNMENT.findall(text):
-        bare = value.strip("\\\"'")
-        if not bare or bare[0] in "$`/~{":
-            continue
-        if is_secret(name, bare) or USER_IN_URL.search(bare):
-            return str(name)
-    return None
 
 
 def check_name(name: str) -> str:

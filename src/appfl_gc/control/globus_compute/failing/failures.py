@@ -183,7 +183,7 @@ _RULES: Sequence[_Rule] = (
         "Often the walltime ended: ask for a longer one in user_endpoint_config, or train fewer local steps.",
     ),
     _rule(
-        r"not permitted|not allowed on|FUNCTION_NOT",
+        r"function\b[^\n]{0,100}\bnot (permitted|allowed)|FUNCTION_NOT",
         EndpointError,
         "The endpoint does not allow this function",
         "`appfl-gc function register` prints what its owner must add to allowed_functions; name that UUID in "
