@@ -186,6 +186,7 @@ def test_a_push_that_dies_mid_run_goes_on_by_polling(
     assert held.result(DEADLINE).values["sample_size"] == 1
 
 
+@pytest.mark.chaos
 def test_a_killed_user_endpoint_ends_its_calls_as_lost(site: Site, tmp_path: Path) -> None:
     with calling(site.endpoint_id, replace(QUICK, lost_after_seconds=8.0)) as caller:
         held = caller.held(tmp_path)
@@ -424,6 +425,7 @@ def test_a_missing_login_is_waited_for_and_holds_up_nobody_else(site: Site) -> N
         assert waiting.result(DEADLINE).values["torch"] is True
 
 
+@pytest.mark.chaos
 def test_the_services_rate_limit_is_kept_and_its_refusals_are_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_hostile_result_is_live_and_stored_and_the_real_one_comes_too_late(
         sandbox.inject_result(task_id, "twice")
 
 
+@pytest.mark.chaos
 def test_dropped_connections_lose_no_result(
     sandbox: Sandbox, executor: Executor, wait: tuple[str, str]
 ) -> None:
@@ -136,6 +137,7 @@ def test_another_identity_is_refused(sandbox: Sandbox, site: str, monkeypatch: p
             executor.submit_to_registered_function(function, (1,)).result(20)
 
 
+@pytest.mark.chaos
 def test_a_killed_user_endpoint_fails_its_task_after_a_while_and_another_one_is_started(
     sandbox: Sandbox, executor: Executor, wait: tuple[str, str]
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_killed_user_endpoint_fails_its_task_after_a_while_and_another_one_is_
     assert executor.submit_to_registered_function(_function(executor, DOUBLE), (5,)).result(30) == 10
 
 
+@pytest.mark.chaos
 def test_a_task_for_a_stopped_endpoint_waits_and_runs_after_its_start(
     sandbox: Sandbox, executor: Executor, site: str
 ) -> None:
