@@ -6,6 +6,8 @@ import inspect
 import uuid
 
 import globus_sdk
+from globus_compute_common import messagepack
+from globus_compute_common.messagepack.message_types import Result
 from globus_compute_sdk import Client, Executor
 from globus_compute_sdk.sdk import client as sdk_client
 from globus_compute_sdk.sdk import executor as sdk_executor
@@ -23,9 +25,15 @@ def test_every_private_name_is_still_there() -> None:
     assert "_get_result_watcher()" in source and "watch_for_task_results(self, to_watch)" in source
     watcher = sdk_executor._ResultWatcher(uuid.uuid4(), None)
     sdk_executor._RESULT_WATCHERS.pop(watcher.task_group_id)
-    for name in ("_new_futures_lock", "_closed", "_open_futures", "_open_futures_empty", "_time_to_stop"):
+    for name in (
+        *("_new_futures_lock", "_closed", "_open_futures", "_open_futures_empty", "_time_to_stop"),
+        *("_received_results", "_to_ack", "_time_to_check_results", "_queue_prefix", "port"),
+        *("_on_message", "_on_connection_open", "_on_open_failed", "_on_connection_closed"),
+    ):
         assert hasattr(watcher, name), name
     assert not watcher.daemon
+    assert sdk_executor.messagepack is messagepack and sdk_executor.Result is Result
+    assert "self._connect()" in inspect.getsource(sdk_executor._ResultWatcher.run)
     assert "self._time_to_stop" in inspect.getsource(sdk_executor._ResultWatcher._event_watcher)
     assert "port" in inspect.signature(sdk_executor._ResultWatcher).parameters
 

@@ -148,6 +148,7 @@ class Sender:
             lane.client = PlaneClient(lane.target.identity, submitter.patience, submitter.turnstile, self)
         lane.executor = PlaneExecutor(
             push=submitter.push,
+            watchers=submitter.watchers,
             endpoint_id=lane.target.endpoint_id,
             client=lane.client,
             task_group_id=group,

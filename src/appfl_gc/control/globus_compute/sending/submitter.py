@@ -13,7 +13,7 @@ from appfl_gc.control.globus_compute.identity import Identity
 from appfl_gc.control.globus_compute.rest.patience import Patience, Tell
 from appfl_gc.control.globus_compute.rest.service import ComputeService
 from appfl_gc.control.globus_compute.rest.turnstile import Turnstile
-from appfl_gc.control.globus_compute.sending.sdk_internals import retire_watcher
+from appfl_gc.control.globus_compute.sending.sdk_internals import ResultWatchers
 from appfl_gc.control.globus_compute.sending.task_groups import TaskGroups
 from appfl_gc.control.message import entry_source
 from appfl_gc.control.plane import CallState
@@ -55,6 +55,7 @@ class Submitter:
         self.patience = patience
         self.turnstile = turnstile
         self.push = results == "push"
+        self.watchers = ResultWatchers()
         self._results = results
         self._amqp_port = amqp_port
         self._logger = logger
@@ -136,14 +137,10 @@ class Submitter:
         """Close the connections of groups that are over. ``in_use``: the groups of open calls."""
         with self._lock:
             over = self._groups.ended(in_use())
-        for group in over:
-            retire_watcher(group)
+        self.watchers.retire(over)
 
     def close(self) -> None:
         """Close every connection. Does not wait."""
-        with self._lock:
-            groups = self._groups.all()
-        for group in groups:
-            retire_watcher(group)
+        self.watchers.close()
         # A request that is under way holds the service's lock.
         threading.Thread(target=self.service.close, daemon=True).start()
