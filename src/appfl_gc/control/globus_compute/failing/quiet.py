@@ -31,20 +31,19 @@ class _Cleaned(logging.Handler):
 
 
 class QuietLibraries:
-    """While entered, log records of the SDK and its libraries go to ``target`` alone, cleaned.
+    """While entered, log records of the SDK and its libraries go to ``target`` alone, cleaned; afterwards nowhere.
 
-    Whatever propagates to the root logger, or meets none, would be printed as the site wrote it.
+    Whatever propagates to the root logger, or meets none, would be printed as the site wrote it. Threads of the SDK
+    outlive a run, so the loggers are not given back to the root logger in this process.
     """
 
     def __init__(self, target: logging.Logger) -> None:
         self._handler = _Cleaned(target)
-        self._before: list[tuple[logging.Logger, bool, list[logging.Handler]]] = []
 
     def __enter__(self) -> QuietLibraries:
         """Take the loggers over."""
         for name in LOGGERS:
             logger = logging.getLogger(name)
-            self._before.append((logger, logger.propagate, list(logger.handlers)))
             logger.propagate = False
             logger.handlers[:] = [self._handler]
         return self
@@ -52,8 +51,8 @@ class QuietLibraries:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the loggers back."""
-        while self._before:
-            logger, propagate, handlers = self._before.pop()
-            logger.propagate = propagate
-            logger.handlers[:] = handlers
+        """Write nothing more to ``target``. What another one has taken over stays with that one."""
+        for name in LOGGERS:
+            logger = logging.getLogger(name)
+            if self._handler in logger.handlers:
+                logger.handlers[:] = [logging.NullHandler()]
