@@ -29,7 +29,7 @@ def test_endpoints_are_asked_about_in_turn_and_not_too_often() -> None:
     for now in range(0, 40, 5):
         due = silence.due({"E", "F"}, float(now), 20.0)
         if due is not None:
-            silence.heard(due, True, float(now))
+            silence.asked(due, float(now))
             asked.append((due, now))
     assert sorted(asked[:2]) == [
         ("E", asked[0][1] if asked[0][0] == "E" else 5),

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from appfl_gc.control.globus_compute.failing import failures
 from appfl_gc.control.globus_compute.following.cadence import Cadence
 from appfl_gc.control.globus_compute.following.silence import Silence
+from appfl_gc.control.globus_compute.following.task_row import process_of, state_of, status_of
+from appfl_gc.control.globus_compute.rest.errors import ThrottledError
 from appfl_gc.control.globus_compute.rest.turnstile import ClosingError
 from appfl_gc.control.globus_compute.sending.lane import Lane
 from appfl_gc.control.globus_compute.sending.open_call import OpenCall, OpenCalls
 from appfl_gc.control.globus_compute.sending.submitter import Submitter
 from appfl_gc.control.plane import CallState
 from appfl_gc.protocol.errors import AppflGcError, DeliveryError, EndpointError, LoginError
-from appfl_gc.protocol.wire import Json
+from appfl_gc.protocol.wire import Json, clean_text
 
 TICK = 0.25
 # Most pushed results are here within this many seconds; asking before would use up the service's rate.
@@ -25,19 +26,18 @@ FIRST_POLLED = 1.0
 # Requests in the window of the rate limit that are kept for submitting.
 SPARE = 6
 SHORTEST_STATUS, LONGEST_STATUS = 2.0, 30.0
-UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 TASKS_A_REQUEST = 100
-_STATES: Mapping[str, CallState] = {
-    "received": CallState.WAITING_FOR_ENDPOINT,
-    "waiting-for-ep": CallState.WAITING_FOR_ENDPOINT,
-    "waiting-for-nodes": CallState.WAITING_FOR_NODES,
-    "waiting-for-launch": CallState.WAITING_FOR_NODES,
-    "running": CallState.RUNNING,
-}
+# The kinds of questions: each has its own silence, for one route of the service may fail alone.
+TASKS, ENDPOINTS = "tasks", "endpoints"
+UNKNOWN_LIFE = "The service does not tell whether the endpoint is online; the call waits for its answer."
 
 
 class Follower:
     """One thread for one identity.
+
+    What it knows of a site's life is what the service tells of endpoints. The service tells which user endpoint runs
+    a task only once that has started or answered, and need not tell the status of a user endpoint at all: until and
+    where it does not, the user endpoint counts as alive, and only its endpoint's silence gives its calls up.
 
     Args:
         submitter: the identity's part.
@@ -46,7 +46,6 @@ class Follower:
         pushed_pause, polled_pause: longest seconds between questions, with results pushed and polled.
         answered: gets what a site sent for a call (text).
         failed: gets why the service or the site says a call failed (text).
-        given_up: gets calls that could not be sent, when preparing failed.
         ready: called once calls can be sent.
         closing: set when the run ends.
     """
@@ -75,7 +74,8 @@ class Follower:
         self._cadence = Cadence()
         self._silence = Silence()
         self._status_period = min(max(lost_after / 4, SHORTEST_STATUS), LONGEST_STATUS)
-        self._unreachable_since: float | None = None
+        self._questions = Silence()
+        self._forgotten = Silence()
         self._seen: set[str] = set()
         self._strangers: dict[Lane, str] = {}
         threading.Thread(target=self._serve, name="globus-compute-follower", daemon=True).start()
@@ -90,13 +90,8 @@ class Follower:
                 self._step()
             except ClosingError:
                 return
-            except AppflGcError as error:
-                self._trouble(error)
             except Exception as error:  # noqa: BLE001  without this thread calls would wait for ever
-                self._trouble(DeliveryError(f"The service answered what is not understood: {error!r}."))
-            else:
-                continue
-            self._cadence.asked(time.monotonic(), False, FIRST_POLLED, self._polled_pause)
+                self._trouble(TASKS, error)
 
     @property
     def _first(self) -> float:
@@ -115,18 +110,18 @@ class Follower:
         self._submitter.retire_groups(lambda: {call.group for call in self._mine()})
         if not mine:
             return
-        if self._submitter.probe_due:
-            self._submitter.probe_results(lambda state, detail: None)
         taken = {call.task: call for call in mine if call.taken is not None}
         if taken.keys() - self._seen:
             self._cadence.restart(time.monotonic(), self._first)
         self._seen = set(taken)
         if taken and self._cadence.due(time.monotonic()):
-            self._ask_tasks(taken)
+            self._ask(TASKS, lambda: self._ask_tasks(taken))
         moment = time.monotonic()
         waiting = [c for c in taken.values() if moment - (c.taken or moment) >= self._status_period]
         if waiting:
-            self._ask_endpoints(waiting)
+            self._ask(ENDPOINTS, lambda: self._ask_endpoints(waiting))
+        if self._submitter.probe_due:
+            self._submitter.probe_results()
 
     def _prepare(self, mine: list[OpenCall]) -> None:
         def tell(state: CallState, detail: str) -> None:
@@ -137,11 +132,25 @@ class Follower:
             self._submitter.prepare(tell)
         except ClosingError:
             raise
-        except AppflGcError as error:
-            why = error
+        except Exception as error:  # noqa: BLE001  nobody else would fail the calls
+            why = _ours(error)
             self._calls.fail(self._mine(), lambda call: failures.located(why, call.place))
             return
         self._ready()
+
+    def _ask(self, kind: str, question: Callable[[], None]) -> None:
+        """Ask, and go on whatever comes of it: the other questions must not wait for this one."""
+        try:
+            question()
+        except ClosingError:
+            raise
+        except Exception as error:  # noqa: BLE001  as in ``_serve``
+            self._trouble(kind, error)
+
+    def _heard(self, kind: str) -> None:
+        """The service answered a question of that kind."""
+        self._submitter.turnstile.accepted()
+        self._questions.heard(kind, True, time.monotonic())
 
     # Tasks
 
@@ -151,37 +160,46 @@ class Follower:
         asked = [*taken, *strangers.values()]
         for begin in range(0, len(asked), TASKS_A_REQUEST):
             self._submitter.turnstile.room(SPARE)
-            rows = self._submitter.service.task_batch(asked[begin : begin + TASKS_A_REQUEST])
-            self._reachable()
+            batch = asked[begin : begin + TASKS_A_REQUEST]
+            rows = self._submitter.service.task_batch(batch)
             for lane, task in strangers.items():
                 self._learn(lane, rows.get(task, {}))
             for task, row in rows.items():
                 if task in taken:
                     news = self._told(taken[task], row) or news
+            self._give_up_forgotten([taken[task] for task in batch if task in taken], rows.keys())
+            self._heard(TASKS)
         longest = self._pushed_pause if self._submitter.push else self._polled_pause
         self._cadence.asked(time.monotonic(), news, self._first, longest)
 
     def _told(self, call: OpenCall, row: Mapping[str, Json]) -> bool:
         """Take in what the service says of a task; whether it is news."""
         self._learn(call.lane, row)
-        status = str(row.get("status", "")).lower()
+        status = status_of(row)
         if status == "success" and isinstance(result := row.get("result"), str):
             self._answered(call, result)
             return True
         if status in ("failed", "success"):
             self._failed(call, str(row.get("exception") or row.get("reason") or "No reason was given."))
             return True
-        state = _STATES.get(status)
+        state = state_of(row)
         if state is None or state is call.state:
             return False
         self._calls.tell(call, state)
         return True
 
+    def _give_up_forgotten(self, asked: list[OpenCall], known: Collection[str]) -> None:
+        """Give up the calls whose tasks the service has not known for too long."""
+        moment = time.monotonic()
+        for call in asked:
+            self._forgotten.heard(call.task, call.task in known, moment)
+        lost = [call for call in asked if _met(self._forgotten, call.task, call, moment) > self._lost_after]
+        self._calls.fail(lost, lambda call: _forgotten(self._lost_after, call.place))
+
     def _learn(self, lane: Lane, row: Mapping[str, Json]) -> None:
-        details = row.get("details")
-        known = details.get("endpoint_id") if isinstance(details, dict) else None
-        if isinstance(known, str) and UUID_FORM.fullmatch(known) and known != lane.target.endpoint_id:
-            lane.user_endpoint = known
+        process = process_of(row)
+        if process and process != lane.target.endpoint_id:
+            lane.user_endpoint = process
 
     # Silence
 
@@ -192,7 +210,9 @@ class Follower:
         if endpoint is None:
             return
         self._submitter.turnstile.room(SPARE)
+        self._silence.asked(endpoint, time.monotonic())
         online = self._online(endpoint)
+        self._heard(ENDPOINTS)
         moment = time.monotonic()
         self._silence.heard(endpoint, online, moment)
         self._tell_of(endpoint, online, taken)
@@ -214,19 +234,17 @@ class Follower:
                 self._calls.tell(call, CallState.WAITING_FOR_ENDPOINT)
 
     def _online(self, endpoint: str) -> bool | None:
+        """Whether the service says so; None where it refuses to tell, which user endpoints may meet."""
         try:
             status = self._submitter.service.endpoint_status(endpoint)
         except EndpointError:
             return None
-        self._reachable()
         return str(status.get("status")).lower() == "online"
 
     def _give_up_if_lost(self, call: OpenCall, moment: float) -> None:
-        begun = call.taken if call.taken is not None else moment
-        core = self._silence.silent(call.lane.target.endpoint_id, begun, moment)
-        user = (
-            self._silence.silent(call.lane.user_endpoint, begun, moment) if call.lane.user_endpoint else 0.0
-        )
+        lane = call.lane
+        core = _met(self._silence, lane.target.endpoint_id, call, moment)
+        user = _met(self._silence, lane.user_endpoint, call, moment)
         if core > self._lost_after:
             self._calls.fail([call], lambda lost: failures.endpoint_silent(core, lost.place))
         elif user > self._lost_after:
@@ -237,19 +255,44 @@ class Follower:
 
     # The service itself
 
-    def _reachable(self) -> None:
-        self._unreachable_since = None
-
-    def _trouble(self, error: AppflGcError) -> None:
+    def _trouble(self, kind: str, error: Exception) -> None:
         """The service could not be asked: pushed results may still come, so calls wait for a while."""
         taken = [call for call in self._mine() if call.taken is not None]
-        if isinstance(error, LoginError) and self._submitter.identity.waits_for_login:
-            for call in taken:
-                self._calls.tell(call, CallState.WAITING_FOR_LOGIN, f"{error.message} {error.hint}")
-            return
         moment = time.monotonic()
-        if self._unreachable_since is None:
-            self._unreachable_since = moment
-        seconds = moment - self._unreachable_since
-        if seconds > self._lost_after:
-            self._calls.fail(taken, lambda call: failures.unreachable_for(seconds, call.place))
+        if kind == TASKS:
+            self._cadence.asked(moment, False, FIRST_POLLED, self._polled_pause)
+        if isinstance(error, LoginError):
+            if self._submitter.identity.waits_for_login:
+                for call in taken:
+                    self._calls.tell(call, CallState.WAITING_FOR_LOGIN, f"{error.message} {error.hint}")
+            else:
+                self._calls.fail(taken, lambda call: failures.located(error, call.place))
+        elif isinstance(error, ThrottledError):
+            self._questions.heard(kind, True, moment)
+            self._submitter.turnstile.throttled(error.retry_after)
+        else:
+            self._questions.heard(kind, False, moment)
+            lost = [call for call in taken if _met(self._questions, kind, call, moment) > self._lost_after]
+            if kind == TASKS:
+                self._calls.fail(lost, lambda call: failures.unreachable_for(self._lost_after, call.place))
+            for call in lost:
+                self._calls.tell(call, call.state, UNKNOWN_LIFE)
+
+
+def _ours(error: Exception) -> AppflGcError:
+    if isinstance(error, AppflGcError):
+        return error
+    return DeliveryError(f"The service could not be made ready for calls: {clean_text(repr(error), 500)}")
+
+
+def _met(silence: Silence, name: str, call: OpenCall, moment: float) -> float:
+    """Seconds of the silence of ``name`` that the call has met at the service."""
+    return silence.silent(name, moment if call.taken is None else call.taken, moment)
+
+
+def _forgotten(seconds: float, place: failures.Place) -> AppflGcError:
+    error = DeliveryError(
+        f"The Globus Compute service has not known the task for {seconds:.0f} s; the call is given up.",
+        "It keeps tasks for a limited time. The call can be sent anew.",
+    )
+    return failures.located(error, place)

@@ -10,13 +10,15 @@ from typing import Literal
 
 from appfl_gc.control.globus_compute.following.amqp_probe import AmqpProbe, probe
 from appfl_gc.control.globus_compute.identity import Identity
+from appfl_gc.control.globus_compute.rest.errors import ThrottledError
 from appfl_gc.control.globus_compute.rest.patience import Patience, Tell
 from appfl_gc.control.globus_compute.rest.service import ComputeService
-from appfl_gc.control.globus_compute.rest.turnstile import Turnstile
+from appfl_gc.control.globus_compute.rest.turnstile import ClosingError, Turnstile
 from appfl_gc.control.globus_compute.sending.sdk_internals import ResultWatchers
 from appfl_gc.control.globus_compute.sending.task_groups import TaskGroups
 from appfl_gc.control.message import entry_source
 from appfl_gc.control.plane import CallState
+from appfl_gc.protocol.errors import AppflGcError
 from appfl_gc.protocol.wire import clean_text
 from appfl_gc.site.entry import appfl_gc_entry
 
@@ -90,24 +92,39 @@ class Submitter:
                 tell,
                 lambda: None,
             )
-        found = self.probe_results(tell)
+        found = self.probe_results()
         if found is not None and not found.reachable:
             tell(CallState.SENDING, found.describe())
         self._prepared.set()
 
-    def probe_results(self, tell: Tell) -> AmqpProbe | None:
-        """Find out whether results can be pushed; None where the configuration says how they come."""
+    def probe_results(self) -> AmqpProbe | None:
+        """Find out whether results can be pushed; None where the configuration says how they come.
+
+        One attempt: whatever goes wrong means that they are polled, until it is tried again.
+
+        Raises:
+            ClosingError: if the run ends.
+        """
         if self._results != "auto":
             return None
-        queue = self.patience.request(
-            "say where results are pushed", self.service.result_queue, tell, lambda: None
-        )
-        found = probe(queue.url, self._amqp_port)
         self._probed = time.monotonic()
+        found = self._probe()
         if found.reachable != self.push or not found.reachable:
             self._logger.info("%s", found.describe())
         self.push = found.reachable
         return found
+
+    def _probe(self) -> AmqpProbe:
+        try:
+            queue = self.service.result_queue()
+        except ClosingError:
+            raise
+        except Exception as error:  # noqa: BLE001  results come without a push too
+            if isinstance(error, ThrottledError):
+                self.turnstile.throttled(error.retry_after)
+            said = error.message if isinstance(error, AppflGcError) else type(error).__name__
+            return AmqpProbe("", 0, said)
+        return probe(queue.url, self._amqp_port)
 
     def push_broke(self, error: BaseException) -> None:
         """A connection for results ended for good; the calls in flight are polled."""
