@@ -43,7 +43,7 @@ class Heard:
     def waits(self, envelopes: Sequence[Envelope], state: CallState, detail: str) -> None:
         self.words.append(detail)
 
-    def regrouped(self, old: str, new: str) -> None:
+    def regrouped(self, envelopes: Sequence[Envelope], old: str, new: str) -> None:
         self.groups.append((old, new))
 
     def taken(self, envelopes: Sequence[Envelope], tasks: Sequence[str]) -> None:

@@ -23,8 +23,8 @@ class Submissions(Protocol):
     def waits(self, envelopes: Sequence[Envelope], state: CallState, detail: str) -> None:
         """A request has to wait."""
 
-    def regrouped(self, old: str, new: str) -> None:
-        """The service made a task group of its own in place of ours."""
+    def regrouped(self, envelopes: Sequence[Envelope], old: str, new: str) -> None:
+        """The service took the calls into a task group of its own making in place of ours."""
 
     def taken(self, envelopes: Sequence[Envelope], tasks: Sequence[str]) -> None:
         """The service took the calls as these tasks, in order."""
@@ -93,7 +93,7 @@ class PlaneClient(QuietClient):
             self._submissions.refused(envelopes, error)
             raise
         if response["task_group_id"] != group:
-            self._submissions.regrouped(group, response["task_group_id"])
+            self._submissions.regrouped(envelopes, group, response["task_group_id"])
         self._submissions.taken(envelopes, tasks)
         return response
 

@@ -174,12 +174,13 @@ class Sender:
         for envelope in envelopes:
             self._calls.tell(envelope.call, state, detail)
 
-    def regrouped(self, old: str, new: str) -> None:
+    def regrouped(self, envelopes: Sequence[Envelope], old: str, new: str) -> None:
         """See ``Submissions.regrouped``."""
-        moved = self._calls.matching(lambda call: call.group == old)
-        for submitter in {call.lane.submitter for call in moved}:
+        sent = [envelope.call for envelope in envelopes]
+        for submitter in {call.lane.submitter for call in sent}:
             submitter.regrouped(old, new)
-        for call in moved:
+        # Another lane may have moved what is in flight here, but it is the service that says where it went.
+        for call in [*sent, *self._calls.matching(lambda call: call.group == old)]:
             call.group = new
 
     def taken(self, envelopes: Sequence[Envelope], tasks: Sequence[str]) -> None:
