@@ -40,7 +40,3 @@ class TaskGroups:
         self._known -= over
         self._group_of = {round_: group for round_, group in self._group_of.items() if group not in over}
         return over
-
-    def all(self) -> set[str]:
-        """Every group that has not ended."""
-        return set(self._known)
