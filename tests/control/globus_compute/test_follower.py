@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -191,7 +192,7 @@ def test_a_service_that_asks_to_slow_down_is_there_and_is_given_time(case: Case)
     case.service.tasks = slow_down
     failure(case.follow(SOON))
     assert case.texts == ["the answer"]
-    assert all(later - earlier > 0.29 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier > 0.29 for earlier, later in itertools.pairwise(times))
 
 
 def test_a_login_that_nobody_can_renew_ends_the_call_at_once(case: Case) -> None:

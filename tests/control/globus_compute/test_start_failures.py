@@ -30,7 +30,7 @@ class Service:
     """The part of ``ComputeService`` that stops endpoints."""
 
     mine: bool = True
-    refusal: DeliveryError | None = None
+    refusal: Exception | None = None
     stopped: list[str] = field(default_factory=list)
 
     def owns(self, endpoint: str) -> bool:
@@ -104,6 +104,7 @@ def test_an_endpoint_that_serves_others_or_is_anothers_is_left_alone() -> None:
         (lambda case: case.starts.answered(case.other), Service(), "Other calls run there"),
         (lambda case: None, Service(mine=False), "another identity's"),
         (lambda case: None, Service(refusal=DeliveryError("No route.")), "could not be stopped: No route."),
+        (lambda case: None, Service(refusal=KeyError("uuid")), "could not be stopped: KeyError"),
     ):
         assert words in _twice(Case(PRIVATE, service), prepare).message
         assert not service.stopped

@@ -118,7 +118,8 @@ class GlobusComputePlane:
         turnstile = Turnstile(limit, self._closing)
         return Submitter(
             identity,
-            ComputeService(identity, turn=turnstile.turn),
+            # Repeats pass no turnstile; the one renews a token.
+            ComputeService(identity, retries=1, turn=turnstile.turn),
             Patience(identity, turnstile, self._settings.lost_after_seconds),
             turnstile,
             self._settings.function_id,

@@ -11,6 +11,7 @@ from appfl_gc.control.globus_compute.sending.lane import Lane
 from appfl_gc.control.globus_compute.sending.open_call import OpenCall, OpenCalls
 from appfl_gc.hpc.facility import facility_of_endpoint
 from appfl_gc.protocol.errors import AppflGcError, EndpointError, StartFailedError
+from appfl_gc.protocol.wire import clean_text
 
 # An agent that is told to start a user endpoint while a failed one still ends does nothing at all.
 PAUSE = 5.0
@@ -51,7 +52,11 @@ class StartFailures:
 
     def _stop(self, call: OpenCall, error: StartFailedError) -> None:
         lane = call.lane
-        done, hint = self._stop_endpoint(lane)
+        try:
+            done, hint = self._stop_endpoint(lane)
+        except Exception as refusal:  # noqa: BLE001  the call must fail whatever becomes of the endpoint
+            reason = refusal.message if isinstance(refusal, AppflGcError) else clean_text(repr(refusal), 500)
+            done, hint = f"It could not be stopped: {reason}", "Stop it at the site."
         said = error.message.removesuffix(f" ({call.place})")
         why = EndpointError(
             f"Endpoint {lane.target.endpoint_id} failed to start twice in a row; nothing more is sent to it, so that "
@@ -76,10 +81,7 @@ class StartFailures:
         if endpoint in self._healthy:
             return "Other calls run there, so it was not stopped.", ""
         service = lane.submitter.service
-        try:
-            if not service.owns(endpoint):
-                return "It is another identity's, so it was not stopped.", "Tell its owner."
-            service.stop_endpoint(endpoint)
-        except AppflGcError as error:
-            return f"It could not be stopped: {error.message}", "Stop it at the site."
+        if not service.owns(endpoint):
+            return "It is another identity's, so it was not stopped.", "Tell its owner."
+        service.stop_endpoint(endpoint)
         return "It was stopped.", "Mend its template at the site, then start it again."

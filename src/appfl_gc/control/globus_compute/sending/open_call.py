@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from appfl_gc.control.globus_compute.failing.failures import Place
 from appfl_gc.control.plane import CallState, Listener, Progress
 from appfl_gc.protocol.call import Call
-from appfl_gc.protocol.errors import AppflGcError
+from appfl_gc.protocol.errors import AppflGcError, DeliveryError
 from appfl_gc.protocol.reply import Reply
+from appfl_gc.protocol.wire import clean_text
 
 if TYPE_CHECKING:
     from appfl_gc.control.globus_compute.sending.lane import Lane
+
+LONGEST_REASON = 500
 
 
 @dataclass(eq=False)
@@ -31,7 +34,6 @@ class OpenCall:
         future: gets the answer.
         request: which request carried it; calls of one request share the number. 0 before.
         taken: monotonic seconds when the service took it, or None.
-        user_endpoint: UUID of the process at the site that runs it, as far as the service tells; "" unknown.
         state, detail: what was told last.
     """
 
@@ -43,7 +45,6 @@ class OpenCall:
     future: Future[Reply] = field(default_factory=Future)
     request: int = 0
     taken: float | None = None
-    user_endpoint: str = ""
     state: CallState = CallState.SENDING
     detail: str = ""
 
@@ -56,7 +57,6 @@ class OpenCall:
         """The service took it as ``task``."""
         self.place = replace(self.place, task=task)
         self.taken = moment
-        self.user_endpoint = self.lane.user_endpoint
 
 
 class OpenCalls:
@@ -96,8 +96,13 @@ class OpenCalls:
     def fail(self, calls: Iterable[OpenCall], why: Callable[[OpenCall], AppflGcError]) -> None:
         """The calls have no reply, and this is why."""
         for call in calls:
+            try:
+                error = why(call)
+            except Exception as broken:  # noqa: BLE001  a call that is not answered is waited for without end
+                said = clean_text(repr(broken), LONGEST_REASON)
+                error = DeliveryError(f"The call failed, and why can't be told: {said} ({call.place})")
             if self._take(call):
-                call.future.set_exception(why(call))
+                call.future.set_exception(error)
 
     def _take(self, call: OpenCall) -> bool:
         with self._lock:

@@ -71,13 +71,6 @@ class Sender:
         with self._changed:
             self._changed.notify()
 
-    def withdraw(self, lane: Lane) -> list[OpenCall]:
-        """Take back what waits in ``lane``."""
-        with self._changed:
-            waiting = list(lane.waiting)
-            lane.waiting.clear()
-            return waiting
-
     def close(self) -> None:
         """Send nothing any more, and end the Executors. Does not wait."""
         with self._changed:
@@ -100,10 +93,14 @@ class Sender:
                     ready = self._ready()
                 if self._closing:
                     return
-                for lane in self._lanes:
+                lanes = list(self._lanes)
+            for lane in lanes:
+                try:
                     self._rescue(lane)
-            for lane in ready:
-                self._send_some(lane)
+                    if lane in ready:
+                        self._send_some(lane)
+                except Exception as error:  # noqa: BLE001  without this thread calls would wait for ever
+                    self._give_up(lane, error)
 
     def _ready(self) -> list[Lane]:
         moment = time.monotonic()
@@ -163,9 +160,18 @@ class Sender:
 
     def _rescue(self, lane: Lane) -> None:
         """Put calls back that a dead Executor was given and never sent."""
-        if lane.handed and (lane.executor is None or lane.executor.dead):
-            lane.waiting.extendleft(call for call in lane.handed if call in self._calls)
+        with self._changed:
+            if lane.handed and (lane.executor is None or lane.executor.dead):
+                lane.waiting.extendleft(call for call in lane.handed if call in self._calls)
+                lane.handed.clear()
+
+    def _give_up(self, lane: Lane, error: Exception) -> None:
+        """Fail what ``lane`` has not sent, so that the others go on."""
+        with self._changed:
+            lane.waiting.clear()
             lane.handed.clear()
+        unsent = self._calls.matching(lambda call: call.lane is lane and call.taken is None)
+        self._calls.fail(unsent, lambda call: failures.of_submission(error, call.place))
 
     # What the SDK's threads say
 
