@@ -15,6 +15,7 @@ from appfl_gc.cli.main import COMMANDS, PLANNED, LazyCommand, cli
 from appfl_gc.cli.program import Program
 from appfl_gc.cli.reference_page import reference_page
 from appfl_gc.protocol.errors import UserCodeError
+from tests.small_federation import SmallFederation
 
 HEAVY = ("torch", "numpy", "globus_compute_sdk", "globus_compute_endpoint", "pydantic", "omegaconf", "rich")
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -104,3 +105,35 @@ def test_errors_of_sub_commands_are_told_by_the_group(monkeypatch: pytest.Monkey
     monkeypatch.setattr(LazyCommand, "load", lambda self: failing(UserCodeError("Wrong.")))
     result = CliRunner().invoke(main_module.cli, ["run"])
     assert (result.exit_code, result.stderr) == (ExitCode.USER_CODE, "Error: Wrong.\n")
+
+
+def test_a_reader_that_has_seen_enough_does_not_change_the_exit_status(tmp_path: Path) -> None:
+    server, clients = SmallFederation(tmp_path).write()
+    command = [sys.executable, "-m", "appfl_gc.cli.main", "run", "--plain"]
+    command += ["--server_config", str(server), "--client_config", str(clients)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None and run.stderr is not None
+        run.stdout.readline()
+        run.stdout.close()
+        told = run.stderr.read()
+        assert run.wait(timeout=120) == 0, told
+    assert told == ""
+
+
+def test_control_characters_of_an_argument_do_not_reach_the_terminal() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "appfl_gc.cli.main",
+            "validate",
+            "--server_config",
+            "lo\x1b[31m",
+            "--client_config",
+            "x",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr

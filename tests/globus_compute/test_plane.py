@@ -443,6 +443,23 @@ def test_the_services_rate_limit_is_kept_and_its_refusals_are_waited_out(
             assert 429 in _statuses(strict)
 
 
+def test_a_place_that_counts_as_occupied_is_waited_for(site: Site, sandbox: Sandbox, tmp_path: Path) -> None:
+    # What an agent says for three heartbeats after its user endpoint was killed.
+    said = "Unable to start: Another instance of this endpoint is running. (Perhaps on another login node?)"
+    with calling(site.endpoint_id, replace(QUICK, again_seconds=0.5)) as caller:
+        held = caller.held(tmp_path)
+        wait_for(lambda: (tmp_path / "held").exists())
+        before = set(unfinished(sandbox, site))
+        call = caller.hello("B")
+        wait_for(lambda: len(set(unfinished(sandbox, site)) - before) == 1)
+        (task,) = set(unfinished(sandbox, site)) - before
+        sandbox.inject_result(task, said, True, {})
+        (tmp_path / "go").touch()
+        assert call.result(DEADLINE).values["working_directory"]
+        assert held.result(DEADLINE)
+        assert any("still counts a user endpoint that was killed" in one.detail for one in caller.heard)
+
+
 def _many_rounds_at_once(caller: Caller) -> None:
     futures = []
     for caller.round in range(5):

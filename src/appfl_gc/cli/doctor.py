@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from appfl_gc.cli.closed_pipe import plain_console
 from appfl_gc.cli.exit_codes import ExitCode, of_class
 from appfl_gc.cli.failure import tell_diagnostics
 from appfl_gc.cli.program import Program
@@ -115,11 +116,10 @@ def _rows(federation: Federation, tokens: tuple[str | None, str | None]) -> list
 
 
 def _show(rows: Sequence[Row], stdout: TextIO) -> None:
-    from rich.console import Console
 
     from appfl_gc.report.diagnosis import print_diagnosis
 
-    console = Console(file=stdout, markup=False, emoji=False, highlight=False)
+    console = plain_console(stdout)
     if not console.is_terminal:
         console.width = max(console.width, PIPE_WIDTH)
     print_diagnosis(console, rows)

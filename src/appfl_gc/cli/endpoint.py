@@ -253,11 +253,16 @@ def check(ctx: click.Context, name: str, given: Sequence[str], round_gap_seconds
 
 @endpoint.command("migrate", cls=Program)
 @click.argument("name_or_file")
-def migrate(name_or_file: str) -> None:
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where agents, workers and the site's state write.",
+)
+def migrate(name_or_file: str, directory: Path | None) -> None:
     """Rewrite an older endpoint, by its name or its config.yaml, for today's agent; the old is backed up."""
     from appfl_gc.hpc.endpoint import migrate as rewriter
 
-    done = rewriter.migrate(name_or_file)
+    done = rewriter.migrate(name_or_file, directory=directory)
     for change in done.changes:
         click.echo(f"- {change}")
     if done.endpoint is None:

@@ -59,7 +59,7 @@ class ExitCode(enum.IntEnum):
     CANNOT_WRITE = (
         7,
         "A file or directory could not be written: no permission, no space, or a read-only file system.",
-        "Free space, or name another `logging_output_dirname`.",
+        "Free space, or name another place; a run's is `logging_output_dirname`.",
     )
     UPDATE_REFUSED = (
         8,
@@ -103,7 +103,17 @@ _OF_CLASS: Mapping[ErrorClass, ExitCode] = MappingProxyType(
 )
 
 _CANNOT_WRITE = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR}
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.ENOENT,
+        errno.ENAMETOOLONG,
+    }
 )
 
 

@@ -54,7 +54,7 @@ def _show_shared(entry: Facility, endpoint: SharedEndpoint) -> None:
     click.echo("    user_endpoint_config:")
     _lines(endpoint.config, "      ")
     click.echo("\n# Once, in the environment there that worker_init activates:")
-    click.echo(f"#   pip install appfl_gc {' '.join(endpoint.requirements)}")
+    click.echo(f"#   pip install . {' '.join(endpoint.requirements)}    # in a copy of this project")
     click.echo(f"# When jobs are submitted over and over: {endpoint.stop}.")
     click.echo(f"# Output of its jobs: {endpoint.job_logs}.")
     _tell(entry, endpoint.notes)

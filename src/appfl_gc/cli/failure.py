@@ -10,6 +10,7 @@ import click
 
 from appfl_gc.cli.exit_codes import ExitCode, of_exception
 from appfl_gc.protocol.errors import AppflGcError, ErrorReport
+from appfl_gc.protocol.wire import clean_text
 
 if TYPE_CHECKING:
     from appfl_gc.config.diagnostic import Diagnostic
@@ -21,7 +22,7 @@ def tell_report(report: ErrorReport, *, debug: bool = False) -> None:
     """Write a failure to stderr: message, the user's frames, the hint; with ``debug`` the trace first."""
     if debug and report.trace:
         click.echo(report.trace.rstrip("\n"), err=True)
-    click.echo(f"Error: {report}", err=True)
+    click.echo(clean_text(f"Error: {report}"), err=True)
 
 
 def tell_exception(error: BaseException, *, debug: bool = False) -> ExitCode:
@@ -47,7 +48,7 @@ def tell_exception(error: BaseException, *, debug: bool = False) -> ExitCode:
 def tell_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
     """Write configuration errors and warnings to stderr, one paragraph each."""
     for diagnostic in diagnostics:
-        click.echo(str(diagnostic), err=True)
+        click.echo(clean_text(str(diagnostic)), err=True)
 
 
 def _file_sentence(error: OSError) -> str:

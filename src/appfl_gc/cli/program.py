@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+from appfl_gc.cli.closed_pipe import write_to_nobody
+from appfl_gc.protocol.wire import clean_text
+
 
 class Program(click.Command):
     """A command whose ``main`` never shows a Python traceback, unless ``--debug`` is among the arguments."""
@@ -32,10 +35,17 @@ class Program(click.Command):
         try:
             status = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
+            error.message = clean_text(error.message)
             error.show()
             status = error.exit_code
+        except BrokenPipeError:
+            status = 0  # whoever read has seen enough
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  told in words
             from appfl_gc.cli.failure import tell_exception
 
             status = tell_exception(error, debug="--debug" in given)
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            write_to_nobody(sys.stdout)
         sys.exit(int(status) if isinstance(status, int) else 0)

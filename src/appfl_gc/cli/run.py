@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import click
 
+from appfl_gc.cli.closed_pipe import plain_console
 from appfl_gc.cli.exit_codes import ExitCode, of_exception, of_outcome
 from appfl_gc.cli.failure import tell_diagnostics, tell_report
 from appfl_gc.cli.login_node import login_node_warning
@@ -179,15 +180,13 @@ def main(server_config: Path, client_config: Path) -> NoReturn:
 
 
 def _run_as_text(options: RunOptions) -> int:
-    from rich.console import Console
-
     from appfl_gc.report.live import LiveDisplay
     from appfl_gc.report.plain import PlainDisplay
 
     federation = _load(options)
     if federation is None:
         return ExitCode.CONFIGURATION
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = plain_console()
     if console.is_terminal and not console.is_dumb_terminal and not options.plain and not options.quiet:
         tell_diagnostics(federation.warnings)  # plain lines have them among the run's own log lines
         return _train(options, federation, [LiveDisplay(console)], console)
@@ -196,8 +195,6 @@ def _run_as_text(options: RunOptions) -> int:
 
 
 def _run_as_json(options: RunOptions) -> int:
-    from rich.console import Console
-
     from appfl_gc.report.json_lines import JsonLines
     from appfl_gc.report.plain import PlainDisplay
 
@@ -208,7 +205,7 @@ def _run_as_json(options: RunOptions) -> int:
             if federation is None:
                 return ExitCode.CONFIGURATION
             plain = PlainDisplay(sys.stderr, level=_level(options), quiet=options.quiet)
-            console = Console(file=sys.stderr, markup=False, emoji=False, highlight=False)
+            console = plain_console(sys.stderr)
             return _train(options, federation, [lines, plain], console)
         except (Exception, KeyboardInterrupt) as error:
             lines.ended_by(of_exception(error), [_as_json(error)])

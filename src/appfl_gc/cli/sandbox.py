@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -29,7 +30,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 DIRECTORY = click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where it keeps all its files.  [default: ~/.appfl_gc/sandbox]",
+    help="Where it keeps all its files.  [default: that of this shell's sandbox, else ~/.appfl_gc/sandbox]",
 )
 
 
@@ -74,7 +75,8 @@ def up(directory: Path | None, endpoints: int, heartbeat: int, **knobs: Any) -> 
             started.remove()
             raise
         _print_environment(started)
-        _say(f"The sandbox runs in {started.files.root}. `appfl-gc sandbox down` ends it.")
+        where = "" if directory is None else f" --directory {shlex.quote(str(started.files.root))}"
+        _say(f"The sandbox runs in {started.files.root}. `appfl-gc sandbox down{where}` ends it.")
 
 
 @sandbox.command("run", cls=Program, context_settings={"ignore_unknown_options": True})
@@ -86,7 +88,7 @@ def run(
 ) -> None:
     """Start a sandbox, run COMMAND in its environment, and end it with all that COMMAND left running.
 
-    The exit status is COMMAND's. Without --directory all files are removed at the end.
+    The exit status is COMMAND's. Without --directory its files are in a temporary directory and go at the end.
     """
     with (
         _told(),
@@ -160,6 +162,10 @@ def _running(directory: Path | None) -> Sandbox:
 
 
 def _directory(given: Path | None) -> Path:
+    """The directory that was given, else that of this shell's sandbox, else the default."""
+    agents = os.environ.get("GLOBUS_COMPUTE_USER_DIR")
+    if given is None and agents and SandboxFiles(Path(agents).parent).lock.exists():
+        return Path(agents).parent.resolve()
     return (given or Path.home() / ".appfl_gc" / "sandbox").expanduser().resolve()
 
 

@@ -28,8 +28,8 @@ def check_client(client: Client, check: TypedCheck) -> None:
     _check_torch_names(train, check)
     _check_endpoint(client.endpoint_id, check)
     for key in ("user_endpoint_config", "resource_specification", "credentials"):
-        if getattr(client, key):
-            check.note((key,), f"`{key}` has no effect yet: it belongs to Globus Compute endpoints.")
+        if getattr(client, key) and not is_uuid(client.endpoint_id):
+            check.note((key,), f"`{key}` has no effect here: it belongs to Globus Compute endpoints.")
     if client.client_id is not None and (not client.client_id.isprintable() or len(client.client_id) > 200):
         check.error(("client_id",), "Expected printable text of at most 200 characters.")
     if client.comm_configs.s3_configs.enable_s3 and client.comm_configs.proxystore_configs.enable_proxystore:

@@ -20,7 +20,7 @@ from appfl_gc.control.plane import ControlPlane
 from appfl_gc.payload import codec, model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.stores import FileStore, InlineStore, Stores
-from appfl_gc.protocol.errors import TransferError, UpdateRefusedError, UsageError
+from appfl_gc.protocol.errors import NotSupportedError, UpdateRefusedError, UsageError
 from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.protocol.update_spec import Meaning, UpdateSpec
 from appfl_gc.runner.calls import CallFactory
@@ -157,14 +157,14 @@ def _stores(inline_limit: int, plane: ControlPlane, directory: RunDirectory, ini
     """Where payloads travel.
 
     Raises:
-        TransferError: if the model is too large for messages and there is no store that sites reach.
+        NotSupportedError: if the model is too large for messages and there is no store that sites reach.
     """
     limit = min(inline_limit, plane.capabilities.inline_limit)
     if plane.capabilities.shared_file_system:
         return Stores(InlineStore(min(limit, FILES_ARE_FASTER_FROM)), FileStore(directory.payloads))
     size = initial.stat().st_size
     if size > limit:
-        raise TransferError(
+        raise NotSupportedError(
             f"The model has {size:,} bytes; inside a message of {plane.capabilities.name} it may have {limit:,}, "
             "and stores for larger models (S3, ProxyStore) are not supported yet. Nothing was sent.",
             "Use a smaller model, or rehearse with --local, where models travel by files. "

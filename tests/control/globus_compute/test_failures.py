@@ -42,6 +42,8 @@ TRACE = "+++\nTraceback (most recent call last):\n  File x, line 1, in y\n"
          "protocol", "larger than its endpoint carries"),
         (TRACE + "globus_compute_sdk.errors.error_types.DeserializationError: Invalid header: st in data payload",
          "version", "can't read the call"),
+        ("Another instance of this endpoint is running. (Perhaps on another login node?)", "start_failed",
+         "still counts a user endpoint that was killed"),
         ("Function f not permitted on endpoint e", "endpoint", "does not allow this function"),
         (TRACE + "OSError: [Errno 1] Operation not permitted: '/eagle/x'", "service", "Operation not permitted"),
         ("sbatch: error: Account not permitted to use this partition", "service", "Account not permitted"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from appfl_gc.control.globus_compute.sending.packing import RESERVE, call_bytes
 from appfl_gc.control.globus_compute.sending.sender import Sender
 from appfl_gc.control.globus_compute.sending.submitter import ResultMode, Submitter
 from appfl_gc.control.message import ReplyError, read_reply
-from appfl_gc.control.plane import Capabilities, Listener
+from appfl_gc.control.plane import CallState, Capabilities, Listener
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import StartFailedError
 from appfl_gc.protocol.reply import Reply
@@ -49,6 +50,7 @@ class PlaneSettings:
         lost_after_seconds: silence after which a call is given up.
         pushed_pause_seconds, polled_pause_seconds: longest pause between questions about tasks, with results
             pushed and polled.
+        again_seconds: until a call is sent again to an endpoint that is soon ready for it.
         requests, requests_seconds: so many requests of one identity go in any so many seconds. The service takes
             20 in 10 s; other programs of that identity need some too.
     """
@@ -60,6 +62,7 @@ class PlaneSettings:
     lost_after_seconds: float = 600.0
     pushed_pause_seconds: float = 15.0
     polled_pause_seconds: float = 5.0
+    again_seconds: float = 10.0
     requests: int = 18
     requests_seconds: float = 10.0
 
@@ -200,10 +203,22 @@ class GlobusComputePlane:
     def _failed(self, call: OpenCall, text: str) -> None:
         """The service or the site says that ``call`` failed."""
         error = failures.of_task(text, call.place)
-        if isinstance(error, StartFailedError):
+        early = isinstance(error, failures.TooEarlyError)
+        if early and time.monotonic() - call.opened < self._settings.lost_after_seconds:
+            self._send_again(call, error.message)
+        elif isinstance(error, StartFailedError):
             self._start_failures.failed(call, error)
         else:
             self._calls.fail([call], lambda _: error)
+
+    def _send_again(self, call: OpenCall, why: str) -> None:
+        """What keeps the endpoint from taking ``call`` passes by itself."""
+        if call not in self._calls:
+            return
+        call.unsent()
+        call.lane.not_before = time.monotonic() + self._settings.again_seconds
+        self._calls.tell(call, CallState.SENDING, f"{why} Trying again.")
+        self._sender.send(call)
 
 
 def _key(target: Target) -> tuple[Identity, str, str]:

@@ -60,11 +60,12 @@ class Migration:
     changes: tuple[str, ...]
 
 
-def migrate(name_or_file: str, user_dir: Path | None = None) -> Migration:
+def migrate(name_or_file: str, user_dir: Path | None = None, directory: Path | None = None) -> Migration:
     """Rewrite an endpoint, found by its name or by the path of its config.yaml.
 
     A file that is not in a directory of endpoints becomes the endpoint that its directory names. The old
-    files are kept in a backup. An endpoint that today's agent starts is left as it is.
+    files are kept in a backup. An endpoint that today's agent starts is left as it is. ``directory`` is where agents,
+    workers and the site's state write.
 
     Raises:
         UsageError: if there is no such endpoint, or the file has an engine or a provider that can't be rewritten.
@@ -74,6 +75,8 @@ def migrate(name_or_file: str, user_dir: Path | None = None) -> Migration:
     if old.get("engine") is None:
         return Migration(None, (f"{config} has no engine, as today's agent wants it: nothing was changed.",))
     options, facility_changes, changes = _Reader(old).read()
+    if directory is not None:
+        options = dataclasses.replace(options, directory=directory)
     root = (user_dir or user_directory()).expanduser().absolute()
     if config.parent.parent != root:
         options = dataclasses.replace(options, endpoint_id=_identifier(config.with_name(IDENTIFIER)))

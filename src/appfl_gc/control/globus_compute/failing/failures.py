@@ -36,6 +36,10 @@ class SiteVersionError(DeliveryError):
     error_class = ErrorClass.VERSION
 
 
+class TooEarlyError(StartFailedError):
+    """The agent takes the place of a user endpoint that was killed for occupied still; it passes."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Whose call it is and where it went; ``task`` is "" before the service gave it a number."""
@@ -149,6 +153,12 @@ def _rule(pattern: str, make: type[DeliveryError], what: str, hint: str) -> _Rul
 
 
 _RULES: Sequence[_Rule] = (
+    _rule(
+        r"another instance of this endpoint is running",
+        TooEarlyError,
+        "The endpoint still counts a user endpoint that was killed",
+        "It does so for three heartbeats. If it goes on, remove daemon.pid in the user endpoint's directory there.",
+    ),
     _rule(
         r"untrusted identity|failed to map to a local user|mapped to a local user name|map to a local user name",
         EndpointError,

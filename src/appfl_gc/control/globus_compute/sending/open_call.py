@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ class OpenCall:
         future: gets the answer.
         request: which request carried it; calls of one request share the number. 0 before.
         taken: monotonic seconds when the service took it, or None.
+        opened: monotonic seconds when it was submitted.
         state, detail: what was told last.
     """
 
@@ -45,6 +47,7 @@ class OpenCall:
     future: Future[Reply] = field(default_factory=Future)
     request: int = 0
     taken: float | None = None
+    opened: float = field(default_factory=time.monotonic)
     state: CallState = CallState.SENDING
     detail: str = ""
 
@@ -52,6 +55,11 @@ class OpenCall:
     def task(self) -> str:
         """The service's number of it, or ""."""
         return self.place.task
+
+    def unsent(self) -> None:
+        """It is to be sent again, as another task."""
+        self.place = replace(self.place, task="")
+        self.taken = None
 
     def took(self, task: str, moment: float) -> None:
         """The service took it as ``task``."""
