@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appfl_gc.protocol.errors import AppflGcError, ErrorClass, TransferError
+from appfl_gc.protocol.errors import AppflGcError, ErrorClass, NotSupportedError
 from appfl_gc.runner.events import ClientChanged, ClientState, Outcome
 from appfl_gc.runner.journal import read_journal
 from appfl_gc.sandbox.sandbox import Sandbox
@@ -131,7 +131,7 @@ def test_a_model_over_the_limit_is_refused_before_anything_is_sent(
     federation: SmallFederation, sites: tuple[Site, Site], sandbox: Sandbox
 ) -> None:
     before = submissions(sandbox)
-    with pytest.raises(TransferError, match=r"The model has [\d,]+ bytes"):
+    with pytest.raises(NotSupportedError, match=r"The model has [\d,]+ bytes"):
         train(at_sites(federation, *sites), "server_configs.control_configs.inline_limit_bytes=1000")
     assert submissions(sandbox) == before
 
