@@ -32,7 +32,7 @@ def test_the_block_of_a_facilitys_endpoint(name: str) -> None:
     assert isinstance(config["walltime"], str)
     assert config["scheduler_options"].startswith("#PBS -l filesystems=")
     for words in (
-        "pip install appfl_gc",
+        "pip install .",
         "parsl==2026.2.23",
         "daemon.pid",
         "submit_scripts",
