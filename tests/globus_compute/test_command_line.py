@@ -57,6 +57,8 @@ def test_leaving_does_not_wait_for_a_site(
     assert "Traceback" not in output
     (journal,) = federation.directory.glob("output/*/journal.jsonl")
     assert "dispatch" in {record.kind for record in read_journal(journal)}
+
+
 @pytest.mark.chaos
 def test_the_example_trains_in_a_sandbox_of_its_own(tmp_path: Path) -> None:
     """The README's third command; afterwards no process is left."""

@@ -73,6 +73,8 @@ def test_a_task_group_a_round(caller: Caller, sandbox: Sandbox) -> None:
     group = caller.plane.task_group(call_of("A", 0))
     assert uuid.UUID(group) and group == caller.plane.task_group(call_of("B", 0))
     assert group != caller.plane.task_group(call_of("A", 1))
+
+
 @pytest.mark.chaos
 def test_thirty_rounds_leave_no_thread_and_no_connection(site: Site, sandbox: Sandbox) -> None:
     wait_for(lambda: sandbox.state()["amqp_connections"]["clients"] == 0)
@@ -142,6 +144,8 @@ def test_a_refused_request_fails_its_calls_only_and_the_next_goes_through(
     (tmp_path / "go").touch()
     assert running_call.result(DEADLINE).values["sample_size"] == 1
     assert after.result(DEADLINE).values["torch"] is True
+
+
 @pytest.mark.chaos
 def test_an_amqp_drop_loses_nothing(caller: Caller, sandbox: Sandbox, tmp_path: Path) -> None:
     held = caller.held(tmp_path)
