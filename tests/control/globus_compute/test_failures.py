@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import re
 
 import pytest
@@ -92,3 +93,14 @@ def test_a_place_is_named_once_and_the_original_stays_as_it_is() -> None:
     named = failures.located(failures.located(error, PLACE), PLACE)
     assert named.message.count("client A") == 1 and type(named) is ClosingError
     assert "client A" not in error.message
+
+
+def test_a_library_that_makes_exceptions_picklable_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(copyreg.dispatch_table, ClosingError, lambda error: (_the_same, (error,)))
+    error = ClosingError()
+    failures.located(error, PLACE)
+    assert "client A" not in error.message
+
+
+def _the_same(error: ClosingError) -> ClosingError:
+    return error

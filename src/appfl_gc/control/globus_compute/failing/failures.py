@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +57,9 @@ def located(error: AppflGcError, place: Place) -> AppflGcError:
     """``error`` with the place in its message."""
     if str(place) in error.message:
         return error
-    named = copy.copy(error)
+    # Not ``copy.copy``: libraries that make exceptions picklable let copies share what they hold.
+    named = type(error).__new__(type(error))
+    named.__dict__.update(error.__dict__)
     named.message = f"{error.message} ({place})"
     named.args = (named.message,)
     return named
