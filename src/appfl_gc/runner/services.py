@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from threading import Event
 from typing import TYPE_CHECKING
 
 from appfl_gc.config import ClientConfig, Federation
@@ -13,6 +14,9 @@ from appfl_gc.protocol.errors import LoginError
 if TYPE_CHECKING:
     from appfl_gc.control.globus_compute.identity import Identity
     from appfl_gc.control.globus_compute.rest.service import ComputeService
+
+REQUESTS, SECONDS = 20, 10.0
+"""What the service takes of one identity."""
 
 
 def identity_of(
@@ -45,14 +49,21 @@ def identity_of(
 
 @contextlib.contextmanager
 def compute_services(identities: Mapping[str, Identity]) -> Iterator[Mapping[str, ComputeService]]:
-    """A service for each client; clients with the same identity share one. All are closed in the end.
+    """A service for each client, asked no faster than it allows; clients with the same identity share one.
+
+    All are closed in the end.
 
     Args:
         identities: by client.
     """
+    from appfl_gc.control.globus_compute.rest.rate_limit import RateLimit
     from appfl_gc.control.globus_compute.rest.service import ComputeService
+    from appfl_gc.control.globus_compute.rest.turnstile import Turnstile
 
-    each = {identity: ComputeService(identity) for identity in dict.fromkeys(identities.values())}
+    each = {
+        identity: ComputeService(identity, turn=Turnstile(RateLimit(REQUESTS, SECONDS), Event()).turn)
+        for identity in dict.fromkeys(identities.values())
+    }
     with contextlib.ExitStack() as stack:
         for service in each.values():
             stack.callback(service.close)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,7 +9,6 @@ from appfl_gc.config import Federation
 from appfl_gc.control.globus_compute.endpoints.config_schema import SchemaAnswer, check_configs
 from appfl_gc.control.globus_compute.endpoints.facts import EndpointFacts, EndpointState, look_up
 from appfl_gc.control.globus_compute.following.amqp_probe import AmqpProbe, probe
-from appfl_gc.control.globus_compute.rest.rate_limit import RateLimit
 from appfl_gc.protocol.errors import AppflGcError
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.doctor.endpoints import ConfigCheck, EndpointChecks, config_rows, endpoint_rows
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
     from appfl_gc.control.globus_compute.rest.service import ComputeService, ServiceVersions
 
 T = TypeVar("T")
-
-REQUESTS, SECONDS = 20, 10.0
-"""What the service takes of one identity."""
 
 SERVICE = Subject("Globus Compute")
 
@@ -52,19 +47,19 @@ class RemoteExamination:
         self._sites = sites
         self._service_of = services
         self._tell = tell
-        self._limits = {service: RateLimit(REQUESTS, SECONDS) for service in services.values()}
+        self._services = tuple(dict.fromkeys(services.values()))
         self._blocked: dict[ComputeService, str] = {}
         self._owned: dict[ComputeService, list[dict[str, Json]] | AppflGcError] = {}
 
     def rows(self) -> Iterator[Row]:
         """Logins, then the service, then each endpoint."""
-        for service in self._limits:
+        for service in self._services:
             yield from self._login(service)
-        usable = [service for service in self._limits if service not in self._blocked]
+        usable = [service for service in self._services if service not in self._blocked]
         versions = None
         if usable:
             self._tell("asking for versions")
-            versions = self._ask(usable[0], usable[0].versions)
+            versions = answer(usable[0].versions)
             yield sdk_row(SERVICE, versions)
             if isinstance(versions, AppflGcError):
                 self._blocked |= dict.fromkeys(usable, "the service could not be asked")
@@ -72,20 +67,12 @@ class RemoteExamination:
                 yield results_row(SERVICE, self._control.results, self._probe(usable[0]))
         yield from self._endpoints(versions)
 
-    def _ask(self, service: ComputeService, question: Callable[[], T], requests: int = 1) -> T | AppflGcError:
-        """The answer of a question that costs so many requests, once the service takes them."""
-        limit = self._limits[service]
-        for _ in range(requests):
-            time.sleep(limit.wait(time.monotonic()))
-            limit.sent(time.monotonic())
-        return answer(question)
-
     def _login(self, service: ComputeService) -> Iterator[Row]:
         identity = service.identity
         users = named([client for client, its in self._service_of.items() if its is service])
         self._tell(f"asking whose {identity.describe()} is")
-        account = self._ask(service, service.userinfo)
-        clock = self._ask(service, service.seconds_of_clock)
+        account = answer(service.userinfo)
+        clock = answer(service.seconds_of_clock)
         # The storage is read last: the questions have renewed what is in it.
         facts = LoginFacts(account, answer(identity.login_status), clock)
         rows = list(login_rows(Subject(f"Login of {users}: {identity.describe()}"), facts))
@@ -97,7 +84,7 @@ class RemoteExamination:
         if self._control.results == "poll":
             return None
         self._tell("trying the way of results")
-        queue = self._ask(service, service.result_queue)
+        queue = answer(service.result_queue)
         return queue if isinstance(queue, AppflGcError) else probe(queue.url, self._control.amqp_port)
 
     def _endpoints(self, versions: ServiceVersions | AppflGcError | None) -> Iterator[Row]:
@@ -119,15 +106,15 @@ class RemoteExamination:
 
     def _look(self, service: ComputeService, endpoint_id: str) -> EndpointChecks:
         self._tell(f"asking about endpoint {endpoint_id}")
-        facts = self._ask(service, lambda: look_up(service, endpoint_id), requests=2)
+        facts = answer(lambda: look_up(service, endpoint_id))
         if isinstance(facts, AppflGcError):
             facts = EndpointFacts(endpoint_id, EndpointState.NO_ANSWER, facts.message, facts.hint)
         if not facts.state.known:
             return EndpointChecks(facts, None, None, self._control.function_id)
         if service not in self._owned:
-            self._owned[service] = self._ask(service, lambda: service.endpoints("owner"))
+            self._owned[service] = answer(lambda: service.endpoints("owner"))
         owned = self._owned[service]
-        allowed = self._ask(service, lambda: service.allowed_functions(endpoint_id))
+        allowed = answer(lambda: service.allowed_functions(endpoint_id))
         ours = None
         if not isinstance(owned, AppflGcError):
             ours = any(str(item.get("uuid")).lower() == endpoint_id.lower() for item in owned)
