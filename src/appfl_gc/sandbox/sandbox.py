@@ -60,7 +60,7 @@ class Sandbox:
         if missing:
             raise SandboxError(
                 f"The sandbox needs the Python packages {', '.join(missing)}.",
-                "Install them: pip install 'appfl_gc[sandbox]'",
+                "Install them, in a copy of this project: pip install -e '.[sandbox]'",
             )
         files = SandboxFiles(directory.resolve())
         if not files.are_ours():
