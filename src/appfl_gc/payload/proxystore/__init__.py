@@ -1,0 +1,1 @@
+"""Payloads in what ProxyStore connects to: endpoints, Redis, shared directories, Globus Transfer."""

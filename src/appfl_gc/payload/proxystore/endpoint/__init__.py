@@ -1,0 +1,1 @@
+"""ProxyStore's endpoints: a client with deadlines, and what their failures mean."""

@@ -1,0 +1,235 @@
+"""HTTP to a nearby server, never through a proxy, in which every wait has a deadline and ends when asked to."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+CONNECT_SECONDS = 5.0
+TICK = 0.2
+"""Seconds after which a wait looks at the stop event."""
+
+_SLICE = 1 << 20
+_ERROR_TEXT = 2000
+
+
+class StoppedError(Exception):
+    """The stop event was set in the middle of a request."""
+
+
+class LateError(Exception):
+    """The deadline passed before the request was done."""
+
+
+class BrokenError(Exception):
+    """There is no connection, or it broke."""
+
+
+class ForeignError(Exception):
+    """What answers does not speak HTTP, or answers other than it was asked."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Until when something may take.
+
+    Attributes:
+        stop: ends every wait with ``StoppedError`` once it is set.
+        deadline: by ``time.monotonic``; passing it is a ``LateError``.
+        idle: called about every ``TICK`` seconds while nothing moves.
+    """
+
+    stop: threading.Event
+    deadline: float
+    idle: Callable[[], None] = lambda: None
+
+    @classmethod
+    def of(cls, seconds: float, stop: threading.Event, idle: Callable[[], None] = lambda: None) -> Watch:
+        """One that ends ``seconds`` from now."""
+        return cls(stop, time.monotonic() + seconds, idle)
+
+    def wait(self, sock: socket.socket, *, write: bool, until: float | None = None) -> None:
+        """Return once ``sock`` can be read, or written; ``until`` is a nearer deadline."""
+        deadline = self.deadline if until is None else min(until, self.deadline)
+        poller = select.poll()  # not select(): descriptors may be above 1023
+        poller.register(sock, select.POLLOUT if write else select.POLLIN)
+        while True:
+            if self.stop.is_set():
+                raise StoppedError
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise LateError
+            if poller.poll(min(left, TICK) * 1000):
+                return
+            self.idle()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered.
+
+    Attributes:
+        status: the HTTP status.
+        size: bytes of the body.
+        text: the body of an error, shortened; "" otherwise.
+    """
+
+    status: int
+    size: int
+    text: str = ""
+
+
+def request(
+    host: str,
+    port: int,
+    method: str,
+    path: str,
+    query: dict[str, str],
+    watch: Watch,
+    *,
+    body: memoryview | None = None,
+    into: memoryview | None = None,
+) -> Answer:
+    """One request over a connection of its own.
+
+    Args:
+        host: name or address of the server.
+        port: where it listens.
+        method: ``GET`` or ``POST``.
+        path: of the resource.
+        query: what follows the question mark.
+        watch: until when.
+        body: bytes to send.
+        into: where the body of an answer 200 goes. A longer one is a ``ForeignError``; nothing is kept of it.
+
+    Raises:
+        StoppedError, LateError, BrokenError, ForeignError: as they say.
+    """
+    connection = _Connection(host, port, watch)
+    try:
+        connection.putrequest(method, f"{path}?{urlencode(query)}" if query else path)
+        connection.putheader("Content-Type", "application/octet-stream")
+        connection.putheader("Content-Length", str(0 if body is None else body.nbytes))
+        connection.putheader("Connection", "close")
+        connection.endheaders()
+        if body is not None:
+            connection.sock.sendall(body)
+        response = connection.getresponse()
+        if response.status != 200 or into is None:
+            text = response.read(_ERROR_TEXT)
+            return Answer(response.status, len(text), text.decode("utf-8", "replace"))
+        return Answer(200, _read(response, into))
+    except http.client.RemoteDisconnected:
+        raise BrokenError("it closed the connection without an answer") from None
+    except http.client.IncompleteRead:
+        raise BrokenError("the connection ended in the middle of the answer") from None
+    except http.client.HTTPException as error:
+        raise ForeignError(f"its answer is not HTTP ({type(error).__name__})") from None
+    except OSError as error:
+        raise BrokenError(error.strerror or str(error)) from None
+    finally:
+        connection.close()
+
+
+def _read(response: http.client.HTTPResponse, into: memoryview) -> int:
+    done = 0
+    while done < into.nbytes:
+        count = response.readinto(into[done:])
+        if not count:
+            return done
+        done += count
+    if response.read(1):
+        raise ForeignError(f"it sent more than {into.nbytes:,} bytes")
+    return done
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, host: str, port: int, watch: Watch) -> None:
+        super().__init__(host, port)
+        self._watch = watch
+        self.sock: Any = None
+
+    def connect(self) -> None:
+        until = time.monotonic() + CONNECT_SECONDS
+        trouble = OSError("it has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            self.host, self.port, type=socket.SOCK_STREAM
+        ):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.setblocking(False)
+                _connected(sock, address, self._watch, until)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as error:
+                sock.close()
+                trouble = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                self.sock = _Patient(sock, self._watch)
+                return
+        raise trouble
+
+
+def _connected(sock: socket.socket, address: Any, watch: Watch, until: float) -> None:
+    try:
+        sock.connect(address)
+    except BlockingIOError:
+        try:
+            watch.wait(sock, write=True, until=until)
+        except LateError:
+            raise OSError(f"no answer to a connection within {CONNECT_SECONDS:.0f} s") from None
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number)) from None
+
+
+class _Patient:
+    """As much of a socket as ``http.client`` uses."""
+
+    def __init__(self, sock: socket.socket, watch: Watch) -> None:
+        self._sock = sock
+        self._watch = watch
+
+    def sendall(self, data: bytes | memoryview) -> None:
+        left = memoryview(data).cast("B")
+        while left:
+            self._watch.wait(self._sock, write=True)
+            try:
+                left = left[self._sock.send(left[:_SLICE]) :]
+            except BlockingIOError:
+                continue
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Raw(self._sock, self._watch), 1 << 16)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, sock: socket.socket, watch: Watch) -> None:
+        super().__init__()
+        self._sock = sock
+        self._watch = watch
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            self._watch.wait(self._sock, write=False)
+            try:
+                return self._sock.recv_into(buffer)
+            except BlockingIOError:
+                continue
