@@ -16,9 +16,11 @@ from appfl_gc.payload.proxystore.endpoint.patient_http import (
     ForeignError,
     LateError,
     StoppedError,
+    TooLongError,
     Watch,
     request,
 )
+from appfl_gc.payload.proxystore.endpoint.probe import AFTER, Probe
 from appfl_gc.payload.retry import Patience, interrupted, retry
 from appfl_gc.protocol.errors import TransferError
 
@@ -28,6 +30,9 @@ SECONDS = 300.0
 OWN_SECONDS = 30.0
 SLOWEST = 1e6
 """Bytes per second below which a transfer counts as stuck; endpoints carry 10 to 25 MB/s."""
+
+PROBE_SECONDS = 45.0
+"""An endpoint gives up a connection to a peer after 30 s."""
 
 PATIENCE = Patience(tries=4, first=0.5, longest=8.0)
 
@@ -42,6 +47,7 @@ class EndpointClient:
         proxystore_dir: where endpoints are configured, or None for ProxyStore's own choice.
         stop: once set, every operation ends within a second with ``TransferError``.
         seconds: how long a peer may let us wait beside the time that an object's size takes at ``SLOWEST``.
+        probe_after: after how many seconds without progress a peer is asked whether it lives.
         patience: how often what may pass is tried again.
 
     Raises:
@@ -57,10 +63,12 @@ class EndpointClient:
         stop: threading.Event | None = None,
         *,
         seconds: float = SECONDS,
+        probe_after: float = AFTER,
         patience: Patience = PATIENCE,
     ) -> None:
         self._stop = stop or threading.Event()
         self._seconds = seconds
+        self._probe_after = probe_after
         self._patience = patience
         self._endpoints = frozenset(endpoint_uuid(text) for text in endpoints)
         candidates = among(endpoints, proxystore_dir)
@@ -134,20 +142,23 @@ class EndpointClient:
             buffer: where they go.
             exact: whether fewer bytes than ``buffer`` has are an error. More always are.
         """
-        answer = self._try("get", object_id, endpoint_id, buffer.nbytes, into=buffer)
+        try:
+            answer = self._try("get", object_id, endpoint_id, buffer.nbytes, into=buffer)
+        except TooLongError:
+            raise explain.other_size(object_id, "more", buffer.nbytes) from None
         if answer.status == 404:
             raise explain.gone(self._own, object_id, endpoint_id)
         if exact and answer.size != buffer.nbytes:
-            raise TransferError(
-                f"The object {object_id} has {answer.size:,} bytes where {buffer.nbytes:,} were announced."
-            )
+            raise explain.other_size(object_id, f"{answer.size:,}", buffer.nbytes)
         return answer.size
 
     def exists(self, object_id: str, endpoint_id: str | None = None) -> bool:
         """Whether an endpoint (None: the own one) holds an object."""
         buffer = memoryview(bytearray(100))
-        answer = self._try("exists", object_id, endpoint_id, 0, into=buffer)
-        said = bytes(buffer[: answer.size])
+        try:
+            said = bytes(buffer[: self._try("exists", object_id, endpoint_id, 0, into=buffer).size])
+        except TooLongError:
+            said = b""
         if said not in (b'{"exists": true}', b'{"exists": false}'):
             raise explain.foreign(self._own, "its answer is not an endpoint's")
         return said == b'{"exists": true}'
@@ -175,7 +186,9 @@ class EndpointClient:
         seconds = size / SLOWEST + (OWN_SECONDS if peer is None else self._seconds)
 
         def once() -> Answer:
-            answer = self._ask(self._own, method, path, query, seconds, peer, body=body, into=into)
+            probe = None if peer is None else self._probe(peer)
+            watch = Watch.of(seconds, self._stop, probe or _idle)
+            answer = self._ask(self._own, method, path, query, watch, peer, body=body, into=into)
             if answer.status == 200 or (answer.status == 404 and operation == "get"):
                 return answer
             raise explain.refused(self._own, operation, size, peer, answer)
@@ -189,13 +202,27 @@ class EndpointClient:
             raise TransferError(f"The endpoint {asked} is not one of this federation.")
         return asked
 
+    def _probe(self, peer: str) -> Probe:
+        def ask() -> bool:
+            query = {"key": "nothing", "endpoint": peer}
+            watch = Watch.of(PROBE_SECONDS, self._stop)
+            try:
+                answer = request(self._own.host or "", self._own.port, "GET", "/exists", query, watch)
+            except (StoppedError, LateError, BrokenError, TooLongError, ForeignError):
+                return False  # the transfer itself meets what this says of the own endpoint
+            if answer.status != 200:
+                raise explain.refused(self._own, "exists", 0, peer, answer)
+            return True
+
+        return Probe(ask, lambda: explain.lost(self._own, peer), after=self._probe_after)
+
     def _ask(
         self,
         own: OwnEndpoint,
         method: str,
         path: str,
         query: dict[str, str],
-        seconds: float,
+        watch: Watch,
         peer: str | None,
         *,
         body: memoryview | None = None,
@@ -203,13 +230,12 @@ class EndpointClient:
     ) -> Answer:
         if own.host is None:
             raise explain.never_started(own)
-        watch = Watch.of(seconds, self._stop)
         try:
             return request(own.host, own.port, method, path, query, watch, body=body, into=into)
         except StoppedError:
             raise interrupted("A transfer by ProxyStore endpoints") from None
         except LateError:
-            raise explain.late(own, peer, seconds) from None
+            raise explain.late(own, peer, watch.seconds) from None
         except BrokenError as error:
             raise explain.down(own, str(error)) from None
         except ForeignError as error:
@@ -229,10 +255,18 @@ class EndpointClient:
         raise trouble or explain.down(self._own, "nothing was tried")
 
     def _identify(self, own: OwnEndpoint) -> None:
+        watch = Watch.of(OWN_SECONDS, self._stop)
         buffer = memoryview(bytearray(200))
-        answer = self._ask(own, "GET", "/endpoint", {}, OWN_SECONDS, None, into=buffer)
+        try:
+            answer = self._ask(own, "GET", "/endpoint", {}, watch, None, into=buffer)
+        except TooLongError:
+            answer = Answer(200, 0)
         if answer.status != 200 or own.uuid.encode() not in bytes(buffer[: answer.size]).lower():
             raise explain.foreign(own, "it is another endpoint, or another program")
+
+
+def _idle() -> None:
+    pass
 
 
 _ROUTES = {

@@ -70,6 +70,20 @@ def late(own: OwnEndpoint, peer: str | None, seconds: float) -> PassingError:
     )
 
 
+def lost(own: OwnEndpoint, peer: str) -> PassingError:
+    """The peer lives and answered a later question; this transfer's answer never came."""
+    return PassingError(
+        f"The ProxyStore endpoint {peer} lost a transfer to {own}: it was restarted, or the connection broke."
+    )
+
+
+def other_size(object_id: str, has: str, announced: int) -> TransferError:
+    """An object is not what was announced."""
+    return TransferError(
+        f"The object {object_id} of a ProxyStore endpoint has {has} bytes where {announced:,} were announced."
+    )
+
+
 def gone(own: OwnEndpoint, object_id: str, endpoint_id: str | None) -> TransferError:
     """The endpoint lives and does not hold the object."""
     return TransferError(

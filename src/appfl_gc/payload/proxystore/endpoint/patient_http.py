@@ -34,28 +34,34 @@ class BrokenError(Exception):
     """There is no connection, or it broke."""
 
 
+class TooLongError(Exception):
+    """The answer has more bytes than there is room for."""
+
+
 class ForeignError(Exception):
     """What answers does not speak HTTP, or answers other than it was asked."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Until when something may take.
+    """How long something may take.
 
     Attributes:
         stop: ends every wait with ``StoppedError`` once it is set.
-        deadline: by ``time.monotonic``; passing it is a ``LateError``.
+        seconds: how long in all.
+        deadline: when that ends, by ``time.monotonic``; passing it is a ``LateError``.
         idle: called about every ``TICK`` seconds while nothing moves.
     """
 
     stop: threading.Event
+    seconds: float
     deadline: float
     idle: Callable[[], None] = lambda: None
 
     @classmethod
     def of(cls, seconds: float, stop: threading.Event, idle: Callable[[], None] = lambda: None) -> Watch:
         """One that ends ``seconds`` from now."""
-        return cls(stop, time.monotonic() + seconds, idle)
+        return cls(stop, seconds, time.monotonic() + seconds, idle)
 
     def wait(self, sock: socket.socket, *, write: bool, until: float | None = None) -> None:
         """Return once ``sock`` can be read, or written; ``until`` is a nearer deadline."""
@@ -109,10 +115,10 @@ def request(
         query: what follows the question mark.
         watch: until when.
         body: bytes to send.
-        into: where the body of an answer 200 goes. A longer one is a ``ForeignError``; nothing is kept of it.
+        into: where the body of an answer 200 goes.
 
     Raises:
-        StoppedError, LateError, BrokenError, ForeignError: as they say.
+        StoppedError, LateError, BrokenError, TooLongError, ForeignError: as they say.
     """
     connection = _Connection(host, port, watch)
     try:
@@ -138,6 +144,7 @@ def request(
         raise BrokenError(error.strerror or str(error)) from None
     finally:
         connection.close()
+        connection.hang_up()
 
 
 def _read(response: http.client.HTTPResponse, into: memoryview) -> int:
@@ -148,7 +155,7 @@ def _read(response: http.client.HTTPResponse, into: memoryview) -> int:
             return done
         done += count
     if response.read(1):
-        raise ForeignError(f"it sent more than {into.nbytes:,} bytes")
+        raise TooLongError
     return done
 
 
@@ -156,7 +163,13 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, watch: Watch) -> None:
         super().__init__(host, port)
         self._watch = watch
+        self._socket: socket.socket | None = None
         self.sock: Any = None
+
+    def hang_up(self) -> None:
+        """Close the connection itself."""
+        if self._socket is not None:
+            self._socket.close()
 
     def connect(self) -> None:
         until = time.monotonic() + CONNECT_SECONDS
@@ -176,6 +189,7 @@ class _Connection(http.client.HTTPConnection):
                 sock.close()
                 raise
             else:
+                self._socket = sock
                 self.sock = _Patient(sock, self._watch)
                 return
         raise trouble
@@ -214,7 +228,7 @@ class _Patient:
         return io.BufferedReader(_Raw(self._sock, self._watch), 1 << 16)
 
     def close(self) -> None:
-        self._sock.close()
+        """``http.client`` calls this while it still reads from ``makefile``; the connection's owner closes."""
 
 
 class _Raw(io.RawIOBase):
