@@ -249,7 +249,7 @@ class TestGate:
         ref = store.put(Encoding(small if same_header else {"w": torch.ones(11)}))
         os.truncate(tmp_path / ref.locator, size)
         looked: list[int] = []
-        monkeypatch.setattr(FileStore, "open", lambda *args: pytest.fail("opened"))
+        monkeypatch.setattr(FileStore, "fetch", lambda *args: pytest.fail("opened"))
         monkeypatch.setattr(os, "pread", lambda fd, n, at: looked.append(n) or pread(fd, n, at))
         expected = rf"{size:,} bytes; expected" if same_header else r"'w' is .*\[11\]; expected .*\[10\]"
         with Arena(spec_of(small), 1) as arena, pytest.raises(UpdateRefusedError, match=expected):

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from appfl_gc.payload import model_file
-from appfl_gc.payload.codec import Encoding, decode, spec_of
+from appfl_gc.payload.codec import CODEC, Encoding, decode, spec_of
+from appfl_gc.payload.encoded import MappedFile
+from appfl_gc.payload.receive import bytes_of
 from appfl_gc.payload.stores import FileStore, InlineStore, Store, Stores, from_grant
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
@@ -30,29 +32,27 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 def test_round_trip_through_json(store: Store) -> None:
     ref = Ref.from_json(json.loads(json.dumps(store.put(Encoding(STATE)).to_json())))
-    with store.open(ref) as buffer:
-        state = decode(buffer, spec_of(STATE))
+    state = decode(bytes_of(store, ref), spec_of(STATE))
     assert torch.equal(state["w"], STATE["w"])
     state["w"].zero_()
-    with store.open(ref) as buffer:
-        assert torch.equal(decode(buffer, spec_of(STATE))["w"], STATE["w"])
+    assert torch.equal(decode(bytes_of(store, ref), spec_of(STATE))["w"], STATE["w"])
 
 
 def test_a_site_puts_and_opens_with_the_grant_alone(store: Store) -> None:
-    site = from_grant(json.loads(json.dumps(store.grant())))
-    with store.open(site.put(Encoding(STATE))) as buffer:
-        assert torch.equal(decode(buffer, spec_of(STATE))["w"], STATE["w"])
+    site = from_grant(json.loads(json.dumps(store.grant([], 1 << 20))))
+    state = decode(bytes_of(store, site.put(Encoding(STATE))), spec_of(STATE))
+    assert torch.equal(state["w"], STATE["w"])
 
 
 def test_other_bytes_than_were_sent_are_noticed(store: Store) -> None:
     ref = store.put(Encoding(STATE))
     other = store.put(Encoding({**STATE, "n": torch.tensor(4)}))
-    with pytest.raises(TransferError, match="checksum"), store.open(replace(ref, locator=other.locator)):
-        pass
-    with pytest.raises(TransferError), store.open(replace(ref, size=ref.size - 1)):
-        pass
-    with pytest.raises(TransferError, match="algorithm"), store.open(replace(ref, checksum="md5:00")):
-        pass
+    with pytest.raises(TransferError, match="checksum"):
+        bytes_of(store, replace(ref, locator=other.locator))
+    with pytest.raises(TransferError):
+        bytes_of(store, replace(ref, size=ref.size - 1))
+    with pytest.raises(TransferError, match="algorithm"):
+        bytes_of(store, replace(ref, checksum="md5:00"))
 
 
 def test_evict_may_be_repeated(store: Store) -> None:
@@ -70,17 +70,16 @@ def test_inline_has_a_limit_in_raw_bytes() -> None:
 
 def test_inline_payloads_beyond_the_limit_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     ref = InlineStore().put(Encoding(STATE))
-    with InlineStore(ref.size).open(ref) as buffer:
-        assert len(buffer) == ref.size
+    assert len(bytes_of(InlineStore(ref.size), ref)) == ref.size
     monkeypatch.setattr(base64, "b64decode", lambda *args, **kwargs: pytest.fail("decoded"))
     with pytest.raises(TransferError, match=rf"{ref.size:,} bytes.*may have {ref.size - 1:,}"):
-        InlineStore(ref.size - 1).open(ref).__enter__()
+        bytes_of(InlineStore(ref.size - 1), ref)
 
 
 def test_inline_text_that_is_not_base64() -> None:
     ref = InlineStore().put(Encoding(STATE))
-    with pytest.raises(TransferError), InlineStore().open(replace(ref, locator="ü" * len(ref.locator))):
-        pass
+    with pytest.raises(TransferError):
+        bytes_of(InlineStore(), replace(ref, locator="ü" * len(ref.locator)))
 
 
 def test_the_true_encoded_size_decides(tmp_path: Path) -> None:
@@ -90,21 +89,20 @@ def test_the_true_encoded_size_decides(tmp_path: Path) -> None:
     both = Stores(InlineStore(size - 1), files)
     ref = both.put(Encoding(STATE))
     assert ref.scheme == "file"
-    granted = from_grant(both.grant())
-    with granted.open(ref) as buffer:
-        assert len(buffer) == size
+    granted = from_grant(both.grant([ref], size))
+    assert len(bytes_of(granted, ref)) == size
     both.evict(ref)
-    with pytest.raises(TransferError), both.open(ref):
-        pass
-    with pytest.raises(TransferError, match="'s3'"), both.open(replace(ref, scheme="s3")):
-        pass
+    with pytest.raises(TransferError):
+        bytes_of(both, ref)
+    with pytest.raises(TransferError, match="'s3'"):
+        bytes_of(both, replace(ref, scheme="s3"))
 
 
 @pytest.mark.parametrize(
     "grant",
     [
         {},
-        {"scheme": "s3"},
+        {"scheme": "carrier pigeon"},
         {"scheme": "file", "directory": "here"},
         {"scheme": "file", "directory": "/tmp"},
         {"scheme": "file", "directory": "/tmp", "locator": "../model.safetensors"},
@@ -185,26 +183,25 @@ class TestFileStore:
             site.put(Encoding(STATE))
         assert not (tmp_path / "elsewhere").exists()
 
-    def test_adopting_a_model_file_copies_nothing_and_keeps_it(self, tmp_path: Path) -> None:
+    def test_a_file_is_stored_without_a_copy_and_kept(self, tmp_path: Path) -> None:
         model = tmp_path / "model.safetensors"
         model_file.write(STATE, model)
         store = FileStore(tmp_path / "payloads")
-        ref = store.adopt(model)
+        ref = store.put(MappedFile(model, CODEC))
         assert (store.directory / ref.locator).stat().st_ino == model.stat().st_ino
-        with store.open(ref) as buffer:
-            assert torch.equal(decode(buffer, spec_of(STATE))["w"], STATE["w"])
+        assert torch.equal(decode(bytes_of(store, ref), spec_of(STATE))["w"], STATE["w"])
         store.evict(ref)
         assert torch.equal(model_file.open(model)["w"], STATE["w"])
 
-    def test_adopting_from_another_file_system_copies(
+    def test_a_file_of_another_file_system_is_copied(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         model = tmp_path / "model.safetensors"
         model_file.write(STATE, model)
         monkeypatch.setattr(os, "link", _other_device)
         store = FileStore(tmp_path / "payloads")
-        with store.open(store.adopt(model)) as buffer:
-            assert torch.equal(decode(buffer, spec_of(STATE))["w"], STATE["w"])
+        ref = store.put(MappedFile(model, CODEC))
+        assert torch.equal(decode(bytes_of(store, ref), spec_of(STATE))["w"], STATE["w"])
 
     def test_encoded_bytes_pass_without_a_second_copy_of_the_model(self, tmp_path: Path) -> None:
         state = {"large": torch.zeros(1_000_000), "other": torch.ones(10)}

@@ -11,9 +11,9 @@ import pytest
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.reference import Ref
-from appfl_gc.protocol.reply import Reply
 from appfl_gc.site.outbox import Outbox
 from appfl_gc.site.policy import OutboxLimits
+from appfl_gc.site.roles.context import Answer
 
 
 def make_call(round_: int = 1, attempt: int = 1, client: str = "A", **changes: object) -> Call:
@@ -29,8 +29,8 @@ def make_call(round_: int = 1, attempt: int = 1, client: str = "A", **changes: o
     return replace(call, **changes)  # type: ignore[arg-type]
 
 
-def make_reply(call: Call, steps: int = 10) -> Reply:
-    return Reply(call.identity, call.nonce, {"steps": steps})
+def make_answer(steps: int = 10) -> Answer:
+    return Answer({"steps": steps}, keep=True)
 
 
 @pytest.fixture
@@ -38,13 +38,12 @@ def outbox(tmp_path: Path) -> Outbox:
     return Outbox(tmp_path / "outbox", OutboxLimits())
 
 
-def test_a_later_attempt_gets_the_stored_reply_under_its_own_nonce(outbox: Outbox) -> None:
+def test_a_later_attempt_gets_the_stored_answer(outbox: Outbox) -> None:
     first, second = make_call(attempt=1), make_call(attempt=2)
-    outbox.store(first, make_reply(first))
+    outbox.store(first, make_answer())
     found = outbox.find(second)
     assert found is not None
-    assert found.values == {"steps": 10}
-    found.check_answers(second)
+    assert found.answer.values == {"steps": 10}
 
 
 @pytest.mark.parametrize(
@@ -61,21 +60,21 @@ def test_a_later_attempt_gets_the_stored_reply_under_its_own_nonce(outbox: Outbo
     ids=["round", "client", "channel", "configuration", "seed", "threads", "model"],
 )
 def test_another_call_never_gets_it(outbox: Outbox, other: Call) -> None:
-    outbox.store(make_call(), make_reply(make_call()))
+    outbox.store(make_call(), make_answer())
     assert outbox.find(other) is None
 
 
 def test_acknowledged_rounds_are_forgotten_and_later_ones_kept(outbox: Outbox) -> None:
     for round_ in (1, 2, 3):
-        outbox.store(make_call(round_), make_reply(make_call(round_)))
-    outbox.store(make_call(1, client="B"), make_reply(make_call(1, client="B")))
+        outbox.store(make_call(round_), make_answer())
+    outbox.store(make_call(1, client="B"), make_answer())
     outbox.acknowledge(make_call(3), up_to_round=2)
     assert [outbox.find(make_call(round_)) is not None for round_ in (1, 2, 3)] == [False, False, True]
     assert outbox.find(make_call(1, client="B")) is not None
 
 
 def test_a_damaged_entry_means_work_again_not_a_failure(outbox: Outbox) -> None:
-    outbox.store(make_call(), make_reply(make_call()))
+    outbox.store(make_call(), make_answer())
     (entry,) = outbox.directory.glob("*/*/*.json")
     entry.write_text(entry.read_text()[:-5])
     assert outbox.find(make_call()) is None
@@ -83,12 +82,12 @@ def test_a_damaged_entry_means_work_again_not_a_failure(outbox: Outbox) -> None:
 
 def test_the_owners_limits_hold(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, OutboxLimits(max_bytes=1000, max_days=1.0))
-    outbox.store(make_call(1), make_reply(make_call(1)))
+    outbox.store(make_call(1), make_answer())
     (old,) = tmp_path.glob("*/*/*.json")
     os.utime(old, (0, 0))
-    outbox.store(make_call(2), make_reply(make_call(2)))
+    outbox.store(make_call(2), make_answer())
     assert outbox.find(make_call(1)) is None
     for round_ in range(3, 9):
-        outbox.store(make_call(round_), make_reply(make_call(round_)))
+        outbox.store(make_call(round_), make_answer())
     assert sum(path.stat().st_size for path in tmp_path.glob("*/*/*.json")) <= 1000
     assert outbox.find(make_call(8)) is not None

@@ -14,7 +14,7 @@ from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Layout, Segment, difference, tensor_bytes, torch_dtype
 from appfl_gc.payload.cores import available_cores
 from appfl_gc.payload.files import replacing, write_all_at
-from appfl_gc.payload.gate import all_sound, describe, first_unsound
+from appfl_gc.payload.soundness import all_sound, describe, first_unsound, numbers_of
 from appfl_gc.payload.workers import for_each
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.schedule import UpdateMeta
@@ -150,8 +150,11 @@ def _check_block(after: torch.Tensor, before: torch.Tensor, layout: Layout, run:
             f"The aggregator returned {after.dtype} of shape {list(after.shape)} for a block of tensor "
             f"{tensor.name!r}; expected {before.dtype} of shape {list(before.shape)}."
         )
-    if run.dtype in FLOATING and not all_sound(after):
-        index = first_unsound(after)
+    if run.dtype not in FLOATING:
+        return
+    values = numbers_of(tensor_bytes(after), run.dtype)
+    if not all_sound(values, run.dtype):
+        index = first_unsound(values, run.dtype)
         tensor, element = layout.tensor_at(run.offset + (begin + index) * ITEM_SIZE[run.dtype])
-        problem = describe(tensor, element, after[index].item())
+        problem = describe(tensor, element, values[index])
         raise UserCodeError(f"The aggregated model is not finite. {problem}")

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from appfl_gc.aggregator.user_blocks import UserBlockAggregator
-from appfl_gc.payload.codec import difference, spec_of
-from appfl_gc.payload.gate import all_sound, describe, first_unsound
+from appfl_gc.payload.codec import difference, spec_of, tensor_bytes
+from appfl_gc.payload.soundness import all_sound, describe, first_unsound, numbers_of
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.schedule import UpdateMeta
-from appfl_gc.protocol.update_spec import UpdateSpec
+from appfl_gc.protocol.update_spec import FLOATING, UpdateSpec
 from appfl_gc.site.user_errors import user_errors
 
 
@@ -87,10 +87,12 @@ class UserClassAggregator:
         if problem:
             raise UserCodeError(f"{where} returned a state that is not the model's. {problem}")
         for tensor in spec.tensors:
-            values = result[tensor.name].detach().reshape(-1)
-            if values.numel() and values.is_floating_point() and not all_sound(values):
-                index = first_unsound(values)
-                problem = describe(tensor, index, values[index].item())
+            if tensor.dtype not in FLOATING or not tensor.numel:
+                continue
+            values = numbers_of(tensor_bytes(result[tensor.name]), tensor.dtype)
+            if not all_sound(values, tensor.dtype):
+                index = first_unsound(values, tensor.dtype)
+                problem = describe(tensor, index, values[index])
                 raise UserCodeError(f"{where} returned a model that is not finite. {problem}")
         return {tensor.name: result[tensor.name] for tensor in spec.tensors}
 

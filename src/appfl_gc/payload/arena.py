@@ -6,9 +6,8 @@ import ctypes
 import mmap
 import os
 import sys
-import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
@@ -18,9 +17,11 @@ import torch
 
 from appfl_gc.payload import codec, gate
 from appfl_gc.payload.codec import CODEC, Layout, Segment, torch_dtype
-from appfl_gc.payload.files import PIECE, write_all
-from appfl_gc.payload.store import Store
-from appfl_gc.payload.workers import alone
+from appfl_gc.payload.coding import PLAIN, Coding, decode_into
+from appfl_gc.payload.files import PIECE, map_shared, nameless_file
+from appfl_gc.payload.inline_store import InlineStore
+from appfl_gc.payload.receive import bytes_of, check_size, fetch_checked
+from appfl_gc.payload.store import Store, ignore
 from appfl_gc.protocol.errors import AppflGcError, TransferError, UpdateRefusedError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.update_spec import ITEM_SIZE, UpdateSpec
@@ -38,7 +39,8 @@ class Arena:
     The arena reserves addresses for all slots, which costs no memory, and maps each update's file over its
     slot. Rows have the same layout, so that any stretch of K rows is one strided matrix without copying. Only
     files of this process's own user are mapped where they lie, since their owner could shorten a file under
-    us; others, and inline payloads, are copied into a nameless file first. Writing to a row changes this
+    us; all else is fetched or decoded into a nameless file, which lies in the page cache and not in this
+    process's own memory. Writing to a row changes this
     process's copy only. Safe for ``land`` from several threads on different slots.
 
     Args:
@@ -72,8 +74,22 @@ class Arena:
         """Slots that hold an accepted update."""
         return frozenset(self._landed)
 
-    def land(self, slot: int, ref: Ref, store: Store) -> None:
+    def land(
+        self,
+        slot: int,
+        ref: Ref,
+        store: Store,
+        how: Coding = PLAIN,
+        arrived: Callable[[int], None] = ignore,
+    ) -> None:
         """Bring a payload into a free slot and let it pass the gate. The payload itself stays in its store.
+
+        Args:
+            slot: where to.
+            ref: which payload.
+            store: where it lies.
+            how: its sender encodes.
+            arrived: hears how many of its bytes are here.
 
         Raises:
             TransferError: if the payload is gone or arrived with other bytes than were sent.
@@ -81,19 +97,46 @@ class Arena:
         """
         if slot not in range(self.slots) or slot in self._landed:
             raise AppflGcError(f"Slot {slot} of {self.slots} is not free.")
-        if ref.codec != CODEC:
-            raise UpdateRefusedError(f"The update is encoded as {ref.codec!r}; expected {CODEC!r}.")
-        if ref.size != self.layout.size:
-            self._refuse_size(ref, store)
-        self._map(slot, ref, store)
         try:
-            with alone():
-                gate.check(self._row(slot), self.layout, ref.checksum)
+            check_size(ref, self.layout, how)
+        except UpdateRefusedError as refusal:
+            self._refuse_size(ref, store, refusal)
+        try:
+            if ref.codec == CODEC:
+                self._land_as_it_is(slot, ref, store, arrived)
+            else:
+                self._land_decoded(slot, ref, store, how, arrived)
         except BaseException:
             self._clear(slot)
             raise
         with self._lock:
             self._landed.add(slot)
+
+    def _land_as_it_is(self, slot: int, ref: Ref, store: Store, arrived: Callable[[int], None]) -> None:
+        fd = store.descriptor(ref)
+        if fd is not None and os.fstat(fd).st_uid == os.geteuid():
+            try:
+                self._map_file(slot, fd)
+            finally:
+                os.close(fd)
+            gate.Gate(self._row(slot), self.layout, ref.checksum).finish()
+            arrived(ref.size)
+            return
+        if fd is not None:
+            os.close(fd)
+        with nameless_file(ref.size, self._directory) as file:
+            self._map_file(slot, file.fileno())
+            watcher = gate.Gate(self._row(slot), self.layout, ref.checksum)
+            fetch_checked(store, ref, file.fileno(), watcher, arrived)
+
+    def _land_decoded(
+        self, slot: int, ref: Ref, store: Store, how: Coding, arrived: Callable[[int], None]
+    ) -> None:
+        payload = bytes_of(store, ref, self._directory, arrived)
+        with nameless_file(self.layout.size, self._directory) as file:
+            decode_into(ref.codec, payload, self.layout, map_shared(file.fileno(), self.layout.size), how)
+            self._map_file(slot, file.fileno())
+        gate.Gate(self._row(slot), self.layout, None).finish()
 
     def free(self, slot: int) -> None:
         """Give a slot back. Views of it that are still around read zeros."""
@@ -151,18 +194,9 @@ class Arena:
         begin = slot * self._stride
         return memoryview(self._rows).cast("B")[begin : begin + self.layout.size]
 
-    def _map(self, slot: int, ref: Ref, store: Store) -> None:
-        fd = store.descriptor(ref)
-        if fd is None:
-            with store.open(ref) as payload:
-                fd = self._copy_of(payload)
-        elif os.fstat(fd).st_uid != os.geteuid():
-            fd = self._own_copy_of(fd)
-        try:
-            flags = mmap.MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE
-            self._map_at(slot, self.layout.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd)
-        finally:
-            os.close(fd)
+    def _map_file(self, slot: int, fd: int) -> None:
+        flags = mmap.MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE
+        self._map_at(slot, self.layout.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd)
 
     def _clear(self, slot: int) -> None:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
@@ -174,47 +208,25 @@ class Arena:
             reason = os.strerror(ctypes.get_errno())
             raise TransferError(f"The update's {size:,} bytes cannot be mapped: {reason}.")
 
-    def _copy_of(self, payload: memoryview) -> int:
-        with tempfile.TemporaryFile(dir=self._directory) as file:
-            write_all(file.fileno(), payload)
-            return os.dup(file.fileno())
-
-    def _own_copy_of(self, fd: int) -> int:
-        try:
-            with tempfile.TemporaryFile(dir=self._directory) as file:
-                left = self.layout.size
-                while left and (chunk := os.read(fd, min(left, PIECE))):
-                    write_all(file.fileno(), memoryview(chunk))
-                    left -= len(chunk)
-                if left:
-                    raise TransferError("The update's file became shorter while it was read.")
-                return os.dup(file.fileno())
-        finally:
-            os.close(fd)
-
-    def _refuse_size(self, ref: Ref, store: Store) -> NoReturn:
+    def _refuse_size(self, ref: Ref, store: Store, refusal: UpdateRefusedError) -> NoReturn:
         """Refuse an update of another size, by the difference that its header tells, if it is soon read."""
         try:
-            found = codec._parse_header(_beginning(ref, store))
+            found = None if ref.codec != CODEC else codec._parse_header(_beginning(ref, store))
         except (WireError, OSError):
-            problem = None
-        else:
-            problem = codec.difference(self.spec, found)
-        raise UpdateRefusedError(
-            problem or f"The update has {ref.size:,} bytes; expected {self.layout.size:,}."
-        )
+            found = None
+        problem = None if found is None else codec.difference(self.spec, found)
+        raise refusal if problem is None else UpdateRefusedError(problem)
 
 
 def _beginning(ref: Ref, store: Store) -> memoryview:
-    """The first bytes of a payload, as they are: nothing is verified but that the payload has its size."""
+    """The first bytes of a payload, as they are; of one far away its header is not worth fetching."""
     fd = store.descriptor(ref)
-    if fd is None:
-        with store.open(ref) as payload:
-            return payload[:_LONGEST_LOOK]
-    try:
-        return memoryview(os.pread(fd, _LONGEST_LOOK, 0))
-    finally:
-        os.close(fd)
+    if fd is not None:
+        try:
+            return memoryview(os.pread(fd, _LONGEST_LOOK, 0))
+        finally:
+            os.close(fd)
+    return memoryview(b"") if ref.scheme != InlineStore.scheme else bytes_of(store, ref)[:_LONGEST_LOOK]
 
 
 def _reserve(size: int) -> ctypes.Array[ctypes.c_ubyte]:

@@ -1,7 +1,8 @@
-"""Checksums of payloads: ``algorithm:hexadecimal``, so that a store may ask for a stronger algorithm later.
+"""Checksums of payloads: ``algorithm:hexadecimal``.
 
-XXH3 with 128 bits (https://xxhash.com) finds accidents, at about the speed of memory. It is no signature:
-whoever can write the bytes can also write their checksum.
+XXH3 with 128 bits (https://xxhash.com) finds accidents, at about the speed of memory: for payloads that never
+leave the hands of the two parties. BLAKE3 (https://github.com/BLAKE3-team/BLAKE3-specs) is cryptographic: for
+payloads in a store that others can write to, since checksums travel by the control plane.
 """
 
 from __future__ import annotations
@@ -9,54 +10,66 @@ from __future__ import annotations
 from typing import Protocol
 
 import xxhash
+from blake3 import blake3
 
 from appfl_gc.protocol.errors import TransferError
 
-ALGORITHM = "xxh3-128"
+FAST = "xxh3-128"
+STRONG = "blake3"
 
 
 class Hasher(Protocol):
-    """A running checksum."""
+    """What the libraries have in common."""
 
-    def update(self, data: memoryview, /) -> None:
-        """Take in the next bytes (releases the interpreter lock for large ones)."""
+    def update(self, data: memoryview, /) -> object:
+        """Take in the next bytes."""
 
     def hexdigest(self) -> str:
         """The checksum so far, hexadecimal."""
 
 
-def start(algorithm: str = ALGORITHM) -> Hasher:
-    """A new checksum.
+class Checksum:
+    """A running checksum of one algorithm.
 
     Raises:
         TransferError: if the algorithm is unknown to this version.
     """
-    if algorithm != ALGORITHM:
-        raise TransferError(f"The payload's checksum is of another algorithm than {ALGORITHM}.")
-    hasher: Hasher = xxhash.xxh3_128()
-    return hasher
+
+    def __init__(self, algorithm: str = FAST) -> None:
+        if algorithm not in (FAST, STRONG):
+            raise TransferError(f"The payload's checksum is of another algorithm than {FAST} and {STRONG}.")
+        self._algorithm = algorithm
+        self._hasher: Hasher = xxhash.xxh3_128() if algorithm == FAST else blake3()
+
+    @classmethod
+    def like(cls, checksum: str) -> Checksum:
+        """A new checksum of the algorithm that ``checksum`` names; raises as the class."""
+        return cls(checksum.partition(":")[0])
+
+    def update(self, data: memoryview) -> None:
+        """Take in the next bytes (releases the interpreter lock for large ones)."""
+        self._hasher.update(data)
+
+    def __str__(self) -> str:
+        """The checksum so far, as it stands in a reference."""
+        return f"{self._algorithm}:{self._hasher.hexdigest()}"
 
 
-def start_for(checksum: str) -> Hasher:
-    """A new checksum of the algorithm that ``checksum`` names; raises ``TransferError`` as ``start``."""
-    return start(checksum.partition(":")[0])
-
-
-def text(hasher: Hasher) -> str:
-    """The checksum as it stands in a reference."""
-    return f"{ALGORITHM}:{hasher.hexdigest()}"
-
-
-def of(data: memoryview) -> str:
+def of(data: memoryview, algorithm: str = FAST) -> str:
     """The checksum of ``data``."""
-    hasher = start()
-    hasher.update(data)
-    return text(hasher)
+    running = Checksum(algorithm)
+    running.update(data)
+    return str(running)
 
 
 def check(data: memoryview, checksum: str, what: str) -> None:
     """Raise ``TransferError`` unless ``data`` has this checksum."""
-    hasher = start_for(checksum)
-    hasher.update(data)
-    if text(hasher) != checksum:
+    running = Checksum.like(checksum)
+    running.update(data)
+    verify(running, checksum, what)
+
+
+def verify(running: Checksum, checksum: str, what: str) -> None:
+    """Raise ``TransferError`` unless ``running`` came to ``checksum``."""
+    if str(running) != checksum:
         raise TransferError(f"{what} arrived with other bytes than were sent: its checksum differs.")

@@ -237,6 +237,8 @@ class Encoding:
         self.layout = Layout.of(spec or found)
         self._state = state
 
+    codec = CODEC
+
     @property
     def size(self) -> int:
         """Bytes of the payload."""

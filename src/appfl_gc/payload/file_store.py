@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from appfl_gc.payload import checksum
-from appfl_gc.payload.codec import CODEC, Encoding
-from appfl_gc.payload.files import PIECE, map_private, replacing, sync_directory, write_all, write_chunks
+from appfl_gc.payload.encoded import Encoded, MappedFile
+from appfl_gc.payload.files import PIECE, replacing, sync_directory, write_all, write_chunks
+from appfl_gc.payload.store import ignore
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
@@ -40,6 +40,7 @@ class FileStore:
     """
 
     scheme = "file"
+    remote = False
 
     def __init__(
         self,
@@ -60,56 +61,52 @@ class FileStore:
                     f"The payload directory {self.directory} cannot be made: {error}."
                 ) from None
 
-    def put(self, encoding: Encoding) -> Ref:
-        """See ``Store.put``. Bytes go from the tensors to the file in one pass with their checksum."""
+    def put(self, payload: Encoded, sent: Callable[[int], None] = ignore) -> Ref:
+        """See ``Store.put``. Bytes go from the tensors to the file in one pass with their checksum.
+
+        A file of the same file system gets a second name instead, and stays as it is when that one is evicted.
+        """
         locator = self._locator or _new_locator()
-        hasher = checksum.start()
+        target = self.directory / locator
+        if isinstance(payload, MappedFile) and self._linked(payload.path, target):
+            digest = checksum.of(next(payload.chunks()))
+        else:
+            digest = self._write(payload, target)
+        sent(payload.size)
+        return Ref(self.scheme, locator, payload.size, digest, payload.codec)
+
+    def _write(self, payload: Encoded, target: Path) -> str:
+        running = checksum.Checksum()
         try:
-            with replacing(self.directory / locator, mode=self._file_mode(), fsync=self._fsync) as fd:
-                write_chunks(fd, encoding.chunks(), hasher.update)
+            with replacing(target, mode=self._file_mode(), fsync=self._fsync) as fd:
+                write_chunks(fd, payload.chunks(), running.update)
         except OSError as error:
             raise self._cannot_write(error) from None
-        return Ref(self.scheme, locator, encoding.size, checksum.text(hasher), CODEC)
+        return str(running)
 
-    def adopt(self, path: Path) -> Ref:
-        """A reference to a payload that is a file already, such as a global model: a second name, no copy.
-
-        ``path`` stays as it is, also when the reference is evicted. A file of another file system is copied.
-
-        Raises:
-            TransferError: if neither works.
-        """
-        locator = _new_locator()
-        target = self.directory / locator
+    def _linked(self, path: Path, target: Path) -> bool:
         try:
-            try:
-                os.link(path, target, follow_symlinks=False)
-                target.chmod(self._file_mode())
-            except OSError:
-                with path.open("rb") as source, replacing(target, mode=self._file_mode(), fsync=False) as fd:
-                    while chunk := source.read(PIECE):
-                        write_all(fd, memoryview(chunk))
+            os.link(path, target, follow_symlinks=False)
+            target.chmod(self._file_mode())
             if self._fsync:
                 sync_directory(self.directory)
-            size = target.stat().st_size
-            with target.open("rb") as file:
-                digest = checksum.of(map_private(file.fileno(), size))
-        except (OSError, ValueError) as error:
-            raise self._cannot_write(error) from None
-        return Ref(self.scheme, locator, size, digest, CODEC)
+        except OSError:
+            return False
+        return True
 
-    @contextlib.contextmanager
-    def open(self, ref: Ref) -> Iterator[memoryview]:
-        """See ``Store.open``."""
+    def fetch(self, ref: Ref, file: int, arrived: Callable[[int], None]) -> None:
+        """See ``Store.fetch``."""
         fd = self.descriptor(ref)
         try:
-            buffer = map_private(fd, ref.size)
-        except (OSError, ValueError) as error:
-            raise TransferError(f"Payload {ref.locator} cannot be mapped: {error}.") from None
+            done = 0
+            while done < ref.size and (piece := os.read(fd, min(ref.size - done, PIECE))):
+                write_all(file, memoryview(piece))
+                done += len(piece)
+                arrived(done)
         finally:
             os.close(fd)
-        checksum.check(buffer, ref.checksum, f"Payload {ref.locator}")
-        yield buffer
+        if done < ref.size:
+            raise TransferError(f"Payload {ref.locator} became shorter while it was read.")
 
     def descriptor(self, ref: Ref) -> int:
         """See ``Store.descriptor``."""
@@ -135,7 +132,7 @@ class FileStore:
         except OSError as error:
             raise TransferError(f"Payload {ref.locator} cannot be removed: {error}.") from None
 
-    def grant(self) -> dict[str, Json]:
+    def grant(self, read: Sequence[Ref], largest: int) -> dict[str, Json]:
         """See ``Store.grant``."""
         return {
             "scheme": self.scheme,
@@ -143,6 +140,15 @@ class FileStore:
             "locator": _new_locator(),
             "fsync": self._fsync,
         }
+
+    def withdraw(self, grant: Mapping[str, Json]) -> None:
+        """See ``Store.withdraw``."""
+        locator = grant.get("locator")
+        if isinstance(locator, str) and LOCATOR.fullmatch(locator):
+            (self.directory / locator).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """See ``Store.close``."""
 
     def _path(self, ref: Ref) -> Path:
         if ref.scheme != self.scheme or not LOCATOR.fullmatch(ref.locator):

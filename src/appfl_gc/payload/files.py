@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from appfl_gc.protocol.errors import TransferError
 
 PIECE = 1 << 21
 """Bytes of a huge page. A file written in aligned pieces of it may lie in huge pages of the page cache, and is then
@@ -108,3 +112,26 @@ def map_private(fd: int, size: int) -> memoryview:
     """
     mapping = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     return memoryview(mapping)
+
+
+def map_shared(fd: int, size: int) -> memoryview:
+    """Map ``size`` bytes (more than 0) of a file for writing to it."""
+    return memoryview(mmap.mmap(fd, size))
+
+
+def nameless_file(size: int, directory: Path | None = None) -> BinaryIO:
+    """A file of ``size`` zeros without a name, which goes when it is closed and nothing maps it any more.
+
+    Raises:
+        TransferError: if it cannot be made.
+    """
+    try:
+        file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  the caller closes it
+        os.ftruncate(file.fileno(), size)
+    except OSError as error:
+        raise TransferError(
+            f"There is no room for a payload of {size:,} bytes in {directory or tempfile.gettempdir()}: "
+            f"{error.strerror}.",
+            "TMPDIR names the directory for temporary files.",
+        ) from None
+    return file

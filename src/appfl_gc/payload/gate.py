@@ -2,91 +2,82 @@
 
 from __future__ import annotations
 
-import torch
-
-from appfl_gc.payload import checksum
-from appfl_gc.payload.codec import Layout, Segment, check_header, torch_dtype
-from appfl_gc.protocol.errors import TransferError, UpdateRefusedError
-from appfl_gc.protocol.update_spec import FLOATING, ITEM_SIZE, TensorSpec
+from appfl_gc.payload.checksum import Checksum, verify
+from appfl_gc.payload.codec import Layout, Segment, check_header
+from appfl_gc.payload.soundness import Numbers, all_sound, describe, first_unsound, numbers_of
+from appfl_gc.protocol.errors import UpdateRefusedError
+from appfl_gc.protocol.update_spec import FLOATING, ITEM_SIZE
 
 BLOCK = 1 << 21
 """Bytes that are looked at together while they are in the processor's cache; a multiple of every item size."""
 
 
-def check(buffer: memoryview, layout: Layout, expected_checksum: str) -> None:
-    """Check a whole payload in one pass over its bytes.
+class Gate:
+    """Looks at a payload once, also while it still arrives. Uses no torch, so that any thread may.
 
     Args:
-        buffer: the payload; only read.
-        layout: what it must be.
-        expected_checksum: what its reference says.
+        buffer: the whole payload's place; only read, and no further than ``see`` was told.
+        layout: what the payload must be.
+        expected_checksum: what its reference says; None where the bytes were verified before.
 
     Raises:
-        TransferError: if the bytes are not those of the checksum; a second transfer may help.
-        UpdateRefusedError: if the header differs, a floating tensor has a NaN or infinite element or a bool
-            tensor a byte other than 0 and 1; names tensor, element and what was expected.
+        TransferError: if the checksum's algorithm is unknown.
     """
-    fits = len(buffer) == layout.size and buffer[: layout.start] == layout.header
-    segments = [s for s in layout.segments() if s.dtype in FLOATING or s.dtype == "bool"] if fits else []
-    flats = [(s, layout.start + s.offset, _flat(buffer, layout, s)) for s in segments]
-    suspect: tuple[Segment, int, torch.Tensor] | None = None
-    hasher = checksum.start_for(expected_checksum)
-    for begin in range(0, len(buffer), BLOCK):
-        end = min(begin + BLOCK, len(buffer))
-        hasher.update(buffer[begin:end])
-        for segment, start, flat in flats:
+
+    def __init__(self, buffer: memoryview, layout: Layout, expected_checksum: str | None) -> None:
+        self._buffer = buffer
+        self._layout = layout
+        self._expected = expected_checksum
+        self._checksum = None if expected_checksum is None else Checksum.like(expected_checksum)
+        self._seen = 0
+        self._fits = len(buffer) == layout.size
+        self._suspect: tuple[Segment, int, Numbers] | None = None
+        self._flats: list[tuple[Segment, int, Numbers]] = []
+        if self._fits:
+            segments = [s for s in layout.segments() if s.dtype in FLOATING or s.dtype == "bool"]
+            self._flats = [
+                (s, at, numbers_of(buffer, s.dtype, s.numel, at))
+                for s, at in ((s, layout.start + s.offset) for s in segments)
+            ]
+
+    def see(self, arrived: int) -> None:
+        """The first ``arrived`` bytes are there: look at every block that is complete."""
+        size = len(self._buffer)
+        while self._seen < size and (self._seen + BLOCK <= arrived or arrived >= size):
+            end = min(self._seen + BLOCK, size)
+            self._look(self._seen, end)
+            self._seen = end
+
+    def _look(self, begin: int, end: int) -> None:
+        if self._checksum is not None:
+            self._checksum.update(self._buffer[begin:end])
+        if not self._fits or self._suspect is not None:
+            return
+        for segment, start, flat in self._flats:
             size = ITEM_SIZE[segment.dtype]
             first, last = max(0, (begin - start) // size), min(segment.numel, (end - start) // size)
-            if first < last and suspect is None and not all_sound(flat[first:last]):
-                suspect = segment, first, flat[first:last]
-    if checksum.text(hasher) != expected_checksum:
-        raise TransferError("The update arrived with other bytes than were sent: its checksum differs.")
-    if not fits:
-        check_header(buffer, layout)
-    if suspect is not None:
-        segment, first, block = suspect
-        index = first + first_unsound(block)
-        tensor, element = layout.tensor_at(segment.offset + index * ITEM_SIZE[segment.dtype])
-        value = block[index - first].item() if segment.dtype in FLOATING else None
+            if first < last and not all_sound(flat[first:last], segment.dtype):
+                self._suspect = segment, first, flat[first:last]
+                return
+
+    def finish(self) -> None:
+        """Judge the payload, all of which is there.
+
+        Raises:
+            TransferError: if the bytes are not those of the checksum; a second transfer may help.
+            UpdateRefusedError: if the header differs, a floating tensor has a NaN or infinite element or a bool
+                tensor a byte other than 0 and 1; names tensor, element and what was expected.
+        """
+        self.see(len(self._buffer))
+        if self._checksum is not None and self._expected is not None:
+            verify(self._checksum, self._expected, "The update")
+        check_header(self._buffer, self._layout)
+        if self._suspect is None:
+            return
+        segment, first, block = self._suspect
+        index = first + first_unsound(block, segment.dtype)
+        tensor, element = self._layout.tensor_at(segment.offset + index * ITEM_SIZE[segment.dtype])
         raise UpdateRefusedError(
-            describe(tensor, element, value),
+            describe(tensor, element, block[index - first]),
             "Often the learning rate is too high, or the data hold such values.",
         )
-
-
-def all_sound(block: torch.Tensor) -> bool:
-    """Whether a floating block is finite throughout, or a bool block (given as uint8) holds 0 and 1 only.
-
-    A sum carries every NaN and infinity to its result, at several times the speed of looking at each element;
-    only where it is not finite, perhaps because finite numbers overflowed, each element is looked at.
-    """
-    if not block.is_floating_point():
-        return int(block.max()) <= 1
-    wide = torch.float64 if block.dtype is torch.float64 else torch.float32
-    return bool(block.sum(dtype=wide).isfinite()) or bool(block.isfinite().all())
-
-
-def first_unsound(block: torch.Tensor) -> int:
-    """Index of the first element because of which ``all_sound`` is false."""
-    bad = ~block.isfinite() if block.is_floating_point() else block > 1
-    return int(bad.to(torch.uint8).argmax())
-
-
-def describe(tensor: TensorSpec, element: int, value: float | None) -> str:
-    """What is wrong with one element, as a sentence. ``value`` is None for a bool tensor."""
-    place = []
-    for size in reversed(tensor.shape):
-        element, position = divmod(element, size)
-        place.append(position)
-    where = f"tensor {tensor.name!r} ({tensor.dtype} of shape {list(tensor.shape)}) at index {place[::-1]}"
-    if value is None:
-        return f"A byte that is neither true nor false stands in {where}."
-    return (
-        f"{'NaN' if value != value else 'An infinite value'} stands in {where}; finite numbers are expected."
-    )
-
-
-def _flat(buffer: memoryview, layout: Layout, segment: Segment) -> torch.Tensor:
-    # Bytes of a bool tensor are looked at as numbers: torch may do anything with a bool that is neither 0 nor 1.
-    dtype = torch.uint8 if segment.dtype == "bool" else torch_dtype(segment.dtype)
-    return torch.frombuffer(buffer, dtype=dtype, count=segment.numel, offset=layout.start + segment.offset)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 
 from appfl_gc.payload import checksum
-from appfl_gc.payload.codec import CODEC, Encoding
+from appfl_gc.payload.encoded import Encoded
+from appfl_gc.payload.files import write_all
+from appfl_gc.payload.store import ignore
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
@@ -20,25 +21,25 @@ class InlineStore:
     """Keeps payloads of up to ``limit`` raw bytes (a third more in base64) in the reference."""
 
     scheme = "inline"
+    remote = False
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
 
-    def put(self, encoding: Encoding) -> Ref:
+    def put(self, payload: Encoded, sent: Callable[[int], None] = ignore) -> Ref:
         """See ``Store.put``."""
-        if encoding.size > self.limit:
+        if payload.size > self.limit:
             raise TransferError(
-                f"The payload has {encoding.size:,} bytes; those inside a message may have {self.limit:,}.",
+                f"The payload has {payload.size:,} bytes; those inside a message may have {self.limit:,}.",
                 "Configure a store that server and sites share for larger models.",
             )
-        buffer = memoryview(bytearray(encoding.size))
-        encoding.write_into(buffer)
-        locator = base64.b64encode(buffer).decode("ascii")
-        return Ref(self.scheme, locator, encoding.size, checksum.of(buffer), CODEC)
+        data = b"".join(payload.chunks())
+        locator = base64.b64encode(data).decode("ascii")
+        sent(len(data))
+        return Ref(self.scheme, locator, len(data), checksum.of(memoryview(data)), payload.codec)
 
-    @contextlib.contextmanager
-    def open(self, ref: Ref) -> Iterator[memoryview]:
-        """See ``Store.open``; also refused is what is larger than ``limit``, before it takes memory."""
+    def fetch(self, ref: Ref, file: int, arrived: Callable[[int], None]) -> None:
+        """See ``Store.fetch``; also refused is what is larger than ``limit``, before it takes memory."""
         if ref.size > self.limit:
             raise TransferError(
                 f"An inline payload of {ref.size:,} bytes arrived; those inside a message may have {self.limit:,}."
@@ -46,13 +47,13 @@ class InlineStore:
         if len(ref.locator) != 4 * ((ref.size + 2) // 3):
             raise TransferError(f"An inline payload of {ref.size:,} bytes has text of another length.")
         try:
-            buffer = memoryview(bytearray(base64.b64decode(ref.locator.encode("ascii"), validate=True)))
+            data = base64.b64decode(ref.locator.encode("ascii"), validate=True)
         except (binascii.Error, UnicodeEncodeError):
             raise TransferError("An inline payload is not base64.") from None
-        if len(buffer) != ref.size:
-            raise TransferError(f"An inline payload has {len(buffer):,} bytes instead of {ref.size:,}.")
-        checksum.check(buffer, ref.checksum, "An inline payload")
-        yield buffer
+        if len(data) != ref.size:
+            raise TransferError(f"An inline payload has {len(data):,} bytes instead of {ref.size:,}.")
+        write_all(file, memoryview(data))
+        arrived(ref.size)
 
     def descriptor(self, ref: Ref) -> int | None:
         """See ``Store.descriptor``; always None."""
@@ -61,6 +62,12 @@ class InlineStore:
     def evict(self, ref: Ref) -> None:
         """See ``Store.evict``: the payload goes with its reference."""
 
-    def grant(self) -> dict[str, Json]:
+    def grant(self, read: Sequence[Ref], largest: int) -> dict[str, Json]:
         """See ``Store.grant``."""
         return {"scheme": self.scheme, "limit": self.limit}
+
+    def withdraw(self, grant: Mapping[str, Json]) -> None:
+        """See ``Store.withdraw``: there is nothing to end."""
+
+    def close(self) -> None:
+        """See ``Store.close``."""

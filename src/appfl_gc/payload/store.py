@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from appfl_gc.payload.codec import Encoding
+from appfl_gc.payload.encoded import Encoded
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
+
+
+def ignore(_done: int) -> None:
+    """Hears of progress and does nothing."""
 
 
 class Store(Protocol):
@@ -17,20 +21,29 @@ class Store(Protocol):
     def scheme(self) -> str:
         """What ``Ref.scheme`` says of payloads in this store."""
 
-    def put(self, encoding: Encoding) -> Ref:
-        """Store a payload.
+    @property
+    def remote(self) -> bool:
+        """Whether others run the store: its payloads are encrypted if asked, and a site keeps a copy of its own."""
+
+    def put(self, payload: Encoded, sent: Callable[[int], None] = ignore) -> Ref:
+        """Store a payload. ``sent`` hears how many bytes are out so far.
 
         Raises:
             TransferError: if the store does not take it; says why.
         """
 
-    def open(self, ref: Ref) -> AbstractContextManager[memoryview]:
-        """The payload's bytes, checksum and size verified. Writing to them changes this process's copy only.
+    def fetch(self, ref: Ref, file: int, arrived: Callable[[int], None]) -> None:
+        """Write the payload's bytes into an empty regular file.
 
-        Views made of them stay valid after the block, as long as they are used.
+        The checksum is the caller's to verify, as bytes arrive.
+
+        Args:
+            ref: which payload. No more than ``ref.size`` bytes are written.
+            file: descriptor, open for writing.
+            arrived: hears, on the calling thread, that the first n bytes are in the file; last with ``ref.size``.
 
         Raises:
-            TransferError: if the payload is gone, or differs from what the reference says.
+            TransferError: if the payload is gone or has another size.
         """
 
     def descriptor(self, ref: Ref) -> int | None:
@@ -43,10 +56,27 @@ class Store(Protocol):
         """
 
     def evict(self, ref: Ref) -> None:
-        """Forget a payload; nothing happens if it is gone already."""
+        """Forget a payload; nothing happens if it is gone already.
 
-    def grant(self) -> dict[str, Json]:
-        """What a site needs to open payloads and to put one reply here (see ``stores.from_grant``).
-
-        Each grant names another place, so that the server knows whose a payload is.
+        Raises:
+            TransferError: if the store can't be reached, or the reference is not one of this store.
         """
+
+    def grant(self, read: Sequence[Ref], largest: int) -> dict[str, Json]:
+        """What a site needs to fetch ``read`` and to put one reply of up to ``largest`` bytes (see ``from_grant``).
+
+        Each grant names another place as its ``locator``, so that the server knows whose a payload is.
+
+        Raises:
+            TransferError: if the store can't be reached.
+        """
+
+    def withdraw(self, grant: Mapping[str, Json]) -> None:
+        """The payload of ``grant`` will not come, or is not wanted: end what was begun for it.
+
+        Raises:
+            TransferError: if the store can't be reached.
+        """
+
+    def close(self) -> None:
+        """Drop connections. Deletes nothing; may be called again."""

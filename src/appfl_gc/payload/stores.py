@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 
-from appfl_gc.payload.codec import Encoding
+from appfl_gc.payload.encoded import Encoded
 from appfl_gc.payload.file_store import LOCATOR, FileStore
 from appfl_gc.payload.inline_store import InlineStore
-from appfl_gc.payload.store import Store
+from appfl_gc.payload.store import Store, ignore
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json, WireError, as_int, as_key, as_object
 
-__all__ = ["FileStore", "InlineStore", "Store", "Stores", "from_grant", "granted"]
+__all__ = ["FileStore", "InlineStore", "Store", "Stores", "from_grant"]
 
 
 class Stores:
@@ -30,15 +29,22 @@ class Stores:
         self.inline = inline
         self.large = large
 
-    def put(self, encoding: Encoding) -> Ref:
-        """See ``Store.put``."""
-        if self.large is None or encoding.size <= self.inline.limit:
-            return self.inline.put(encoding)
-        return self.large.put(encoding)
+    @property
+    def remote(self) -> bool:
+        """See ``Store.remote``: of the larger payloads."""
+        return self.large is not None and self.large.remote
 
-    def open(self, ref: Ref) -> AbstractContextManager[memoryview]:
-        """See ``Store.open``."""
-        return self._of(ref).open(ref)
+    def choice(self, size: int) -> Store:
+        """Where a payload of ``size`` bytes goes."""
+        return self.inline if self.large is None or size <= self.inline.limit else self.large
+
+    def put(self, payload: Encoded, sent: Callable[[int], None] = ignore) -> Ref:
+        """See ``Store.put``."""
+        return self.choice(payload.size).put(payload, sent)
+
+    def fetch(self, ref: Ref, file: int, arrived: Callable[[int], None]) -> None:
+        """See ``Store.fetch``."""
+        self._of(ref).fetch(ref, file, arrived)
 
     def descriptor(self, ref: Ref) -> int | None:
         """See ``Store.descriptor``."""
@@ -48,10 +54,24 @@ class Stores:
         """See ``Store.evict``."""
         self._of(ref).evict(ref)
 
-    def grant(self) -> dict[str, Json]:
-        """See ``Store.grant``."""
-        large = None if self.large is None else self.large.grant()
-        return {"scheme": self.scheme, "inline": self.inline.grant(), "large": large}
+    def grant(self, read: Sequence[Ref], largest: int) -> dict[str, Json]:
+        """See ``Store.grant``. No place is made in the larger store for what is sure to fit a message."""
+        large: dict[str, Json] | None = None
+        there = [ref for ref in read if ref.scheme != self.inline.scheme]
+        if self.large is not None and (there or largest > self.inline.limit):
+            large = self.large.grant(there, largest)
+        return {"scheme": self.scheme, "inline": self.inline.grant([], largest), "large": large}
+
+    def withdraw(self, grant: Mapping[str, Json]) -> None:
+        """See ``Store.withdraw``."""
+        large = grant.get("large")
+        if self.large is not None and isinstance(large, dict):
+            self.large.withdraw(large)
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        if self.large is not None:
+            self.large.close()
 
     def _of(self, ref: Ref) -> Store:
         if ref.scheme == self.inline.scheme:
@@ -66,18 +86,21 @@ def from_grant(grant: Mapping[str, Json]) -> Store:
 
     Raises:
         WireError: if the grant is malformed or of a scheme that this version does not know.
+        VersionError: if the store needs a package that is not installed here.
     """
     scheme = as_key(grant.get("scheme"), "The grant's scheme", 50)
     if scheme == InlineStore.scheme:
         return _inline(grant)
     if scheme == FileStore.scheme:
-        directory = as_key(grant.get("directory"), "The grant's directory", 4000)
-        if not directory.startswith("/"):
-            raise WireError("The grant's directory is not an absolute path.")
-        locator = as_key(grant.get("locator"), "The grant's locator", 100)
-        if not LOCATOR.fullmatch(locator):
-            raise WireError("The grant's locator is not a name that this store gives.")
-        return FileStore(directory, create=False, locator=locator, fsync=grant.get("fsync") is True)
+        return _file(grant)
+    if scheme == "s3":
+        from appfl_gc.payload.s3 import granted as s3
+
+        return s3.from_grant(grant)
+    if scheme == "proxystore":
+        from appfl_gc.payload.proxystore import granted as proxystore
+
+        return proxystore.from_grant(grant)
     if scheme == Stores.scheme:
         large = grant.get("large")
         inline = _inline(as_object(grant.get("inline"), "The grant's inline store"))
@@ -85,19 +108,15 @@ def from_grant(grant: Mapping[str, Json]) -> Store:
     raise WireError(f"The grant is for a store of kind {scheme!r}, which this version does not know.")
 
 
-def granted(grant: Mapping[str, Json], ref: Ref) -> bool:
-    """Whether ``ref`` is where a site with ``grant`` was to put its reply.
-
-    A site knows other references too, such as the global model's; it must not make the server evict those.
-    """
-    if ref.scheme == InlineStore.scheme:
-        return True
-    large = grant.get("large") if grant.get("scheme") == Stores.scheme else grant
-    return isinstance(large, dict) and (large.get("scheme"), large.get("locator")) == (
-        ref.scheme,
-        ref.locator,
-    )
-
-
 def _inline(grant: Mapping[str, Json]) -> InlineStore:
     return InlineStore(as_int(grant.get("limit"), "The grant's limit"))
+
+
+def _file(grant: Mapping[str, Json]) -> FileStore:
+    directory = as_key(grant.get("directory"), "The grant's directory", 4000)
+    if not directory.startswith("/"):
+        raise WireError("The grant's directory is not an absolute path.")
+    locator = as_key(grant.get("locator"), "The grant's locator", 100)
+    if not LOCATOR.fullmatch(locator):
+        raise WireError("The grant's locator is not a name that this store gives.")
+    return FileStore(directory, create=False, locator=locator, fsync=grant.get("fsync") is True)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from appfl_gc.protocol.wire import Json, WireError, as_count, as_key, as_object
 
+HELD = "outbox"
+"""Scheme of an update that the site's outbox holds because no store took it."""
+
 
 @dataclass(frozen=True)
 class Ref:

@@ -93,15 +93,32 @@ def _answer(context: CallContext, outbox: Outbox) -> Reply:
     if acknowledged is not None:
         outbox.acknowledge(call, as_int(acknowledged, "The acknowledged round"))
     _check_sources(context)
-    stored = None if call.args.get("compute_again") else outbox.find(call)
-    if stored is not None:
-        context.logger.info("%s was answered before; the stored reply goes out again.", call.identity)
-        return stored
-    answer: Answer = find_handler(call.channel)(context)
-    reply = Reply(call.identity, call.nonce, answer.values, answer.payloads, context.stopwatch.measures)
-    if answer.keep:
-        outbox.store(call, reply)
-    return reply
+    answer = _stored(context, outbox)
+    if answer is None:
+        answer = find_handler(call.channel)(context)
+        if answer.tensors is not None:
+            # Only what trains has torch, without which payloads can't be encoded.
+            from appfl_gc.site.delivery import deliver
+
+            answer = deliver(context, outbox, answer)
+        if answer.keep and answer.error is None:
+            outbox.store(call, answer)
+    measures = context.stopwatch.measures if answer.measures is None else answer.measures
+    return Reply(call.identity, call.nonce, answer.values, answer.payloads, measures, error=answer.error)
+
+
+def _stored(context: CallContext, outbox: Outbox) -> Answer | None:
+    """The answer to an earlier attempt of the call; an update that the outbox still holds is sent."""
+    call = context.call
+    found = None if call.args.get("compute_again") else outbox.find(call)
+    if found is None:
+        return None
+    context.logger.info("%s was answered before; the stored reply goes out again.", call.identity)
+    if found.kept is None or not found.held:
+        return found.answer
+    from appfl_gc.site.delivery import deliver_kept
+
+    return deliver_kept(context, outbox, found.answer, found.kept, call)
 
 
 def _check_sources(context: CallContext) -> None:

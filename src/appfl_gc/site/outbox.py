@@ -1,7 +1,8 @@
-"""The outbox: replies kept at the site until a later call acknowledges them.
+"""The outbox: answers kept at the site until a later call acknowledges them.
 
-A reply is stored under its call's identity before it leaves, so that nothing computed is lost with the
-server, and a later attempt of the same call is answered without training again.
+An answer is stored under its call's identity before it leaves, so that nothing computed is lost with the
+server, and a later attempt of the same call is answered without training again. An update on its way into a
+store that others run is kept beside it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,42 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import TransferError
+from appfl_gc.protocol.measures import Measures
+from appfl_gc.protocol.reference import HELD, Ref
 from appfl_gc.protocol.reply import Reply
-from appfl_gc.protocol.wire import WireError, load_json
+from appfl_gc.protocol.wire import Json, WireError, as_object, load_json
 from appfl_gc.site.policy import OutboxLimits
+from appfl_gc.site.roles.context import Answer
+
+if TYPE_CHECKING:
+    from appfl_gc.payload.encoded import Encoded
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An encoded update in the outbox, as it is before encryption."""
+
+    path: Path
+    reference: Ref
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An answer in the outbox, with its update where that is kept."""
+
+    answer: Answer
+    kept: Kept | None
+
+    @property
+    def held(self) -> bool:
+        """Whether the update lies here and in no store."""
+        return any(ref.scheme == HELD for ref in self.answer.payloads.values())
 
 
 def _digest(*parts: str) -> str:
@@ -31,13 +61,14 @@ def _request(call: Call) -> str:
         for name, value in call.args.items()
         if name not in {"acknowledged", "grant", "compute_again"}
     }
-    payloads = {name: ref.checksum for name, ref in call.payloads.items()}
+    # A model that is encrypted anew has another checksum, although it is the same.
+    payloads = {name: ref.checksum for name, ref in call.payloads.items() if "sealed" not in ref.codec}
     return _digest(json.dumps([call.channel, args, payloads, call.seed, call.threads], sort_keys=True))
 
 
 @dataclass(frozen=True)
 class Outbox:
-    """Stored replies in ``directory``: one folder a run, one a client, one file a call."""
+    """Stored answers in ``directory``: one folder a run, one a client, one or two files a call."""
 
     directory: Path
     limits: OutboxLimits
@@ -48,43 +79,89 @@ class Outbox:
     def _file(self, call: Call) -> Path:
         return self._client(call) / f"{call.identity.round:08d}-{_digest(call.channel)}.json"
 
-    def store(self, call: Call, reply: Reply) -> None:
-        """Keep ``reply``; written aside and renamed, so that a reader sees all or nothing."""
+    def keep(self, call: Call, payload: Encoded) -> Kept:
+        """Write ``payload`` beside the answer that ``store`` is about to get.
+
+        Raises:
+            TransferError: if there is no room for it.
+        """
+        from appfl_gc.payload.checksum import Checksum
+        from appfl_gc.payload.files import replacing, write_chunks
+
+        path, running = self._file(call).with_suffix(".payload"), Checksum()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with replacing(path, fsync=False) as fd:
+                write_chunks(fd, payload.chunks(), running.update)
+        except OSError as error:
+            raise TransferError(
+                f"The site's outbox {self.directory} can't keep the update ({payload.size:,} bytes): "
+                f"{error.strerror}.",
+                "Make room there, or name another directory with APPFL_GC_SITE_STATE in worker_init.",
+            ) from None
+        return Kept(path, Ref(HELD, path.name, payload.size, str(running), payload.codec))
+
+    def store(self, call: Call, answer: Answer, kept: Kept | None = None) -> None:
+        """Keep ``answer``; written aside and renamed, so that a reader sees all or nothing."""
         path = self._file(call)
-        first = not path.parent.is_dir()
+        first = not path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
+        measures = answer.measures or Measures()
+        reply = Reply(call.identity, call.nonce, answer.values, answer.payloads, measures)
+        entry: dict[str, Json] = {
+            "request": _request(call),
+            "reply": reply.to_json(),
+            "kept": None if kept is None else kept.reference.to_json(),
+        }
         aside = path.with_suffix(f".{os.getpid()}.tmp")
-        aside.write_text(json.dumps({"request": _request(call), "reply": reply.to_json()}))
+        aside.write_text(json.dumps(entry))
         aside.replace(path)
+        if kept is None:
+            path.with_suffix(".payload").unlink(missing_ok=True)
         # Walking through every reply of every client costs more than a small call, so only when they add up.
         if first or any(other != path for other in path.parent.glob("*.json")):
             self._enforce_limits(keep=path)
 
-    def find(self, call: Call) -> Reply | None:
-        """The reply to an earlier attempt of ``call`` with the same request, addressed to this attempt."""
+    def find(self, call: Call) -> Stored | None:
+        """The answer to an earlier attempt of ``call`` with the same request."""
+        found = self._read(call)
+        return None if found is None or found[0] != _request(call) else found[1]
+
+    def find_any(self, call: Call) -> Stored | None:
+        """The answer to a call of this identity and channel, whatever was asked."""
+        found = self._read(call)
+        return None if found is None else found[1]
+
+    def _read(self, call: Call) -> tuple[Json, Stored] | None:
+        path = self._file(call)
         try:
-            stored = load_json(self._file(call).read_text())
-            if not isinstance(stored, dict) or stored.get("request") != _request(call):
-                return None
-            reply = Reply.from_json(stored.get("reply"))
+            entry = as_object(load_json(path.read_text()), "The entry")
+            reply = Reply.from_json(entry.get("reply"))
+            kept = None if entry.get("kept") is None else Ref.from_json(entry["kept"])
         except (OSError, WireError):
             return None
-        return replace(reply, identity=call.identity, nonce=call.nonce)
+        file = path.with_suffix(".payload")
+        there = kept is not None and file.is_file() and file.stat().st_size == kept.size
+        answer = Answer(reply.values, reply.payloads, keep=True, measures=reply.measures)
+        stored = Stored(answer, Kept(file, kept) if there and kept is not None else None)
+        # An update that is neither in a store nor here any more has to be made again.
+        return None if stored.held and stored.kept is None else (entry.get("request"), stored)
 
     def acknowledge(self, call: Call, up_to_round: int) -> None:
-        """Forget this client's replies of rounds up to ``up_to_round``: the server has them."""
+        """Forget this client's answers of rounds up to ``up_to_round``: the server has them."""
         directory = self._client(call)
-        for path in directory.glob("*.json") if directory.is_dir() else ():
-            if int(path.name[:8]) <= up_to_round:
+        for path in directory.glob("*.*") if directory.is_dir() else ():
+            if path.suffix in {".json", ".payload"} and int(path.name[:8]) <= up_to_round:
                 path.unlink(missing_ok=True)
 
     def _entries(self) -> Iterator[tuple[float, int, Path]]:
         for path in self.directory.glob("*/*/*.json"):
             try:
-                status = path.stat()
+                status, payload = path.stat(), path.with_suffix(".payload")
+                size = payload.stat().st_size if payload.is_file() else 0
             except FileNotFoundError:
                 continue
-            yield status.st_mtime, status.st_size, path
+            yield status.st_mtime, status.st_size + size, path
 
     def _enforce_limits(self, keep: Path) -> None:
         entries = sorted(self._entries())
@@ -93,4 +170,5 @@ class Outbox:
         for modified, size, path in entries:
             if path != keep and (modified < oldest or total > self.limits.max_bytes):
                 path.unlink(missing_ok=True)
+                path.with_suffix(".payload").unlink(missing_ok=True)
                 total -= size

@@ -12,6 +12,7 @@ Handler = Callable[[CallContext], Answer]
 
 # By import path, so that a site without torch can still answer site.hello.
 CHANNELS = {
+    "payload.send": "appfl_gc.site.roles.payload_role:send",
     "site.hello": "appfl_gc.site.roles.site_role:hello",
     "trainer.sample_size": "appfl_gc.site.roles.trainer_role:sample_size",
     "trainer.train": "appfl_gc.site.roles.trainer_role:train",

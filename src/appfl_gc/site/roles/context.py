@@ -7,9 +7,10 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import ErrorReport
 from appfl_gc.protocol.measures import Measures
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.seeds import derive_seed
@@ -18,6 +19,9 @@ from appfl_gc.protocol.wire import Json, as_object
 from appfl_gc.site.paths import SitePaths
 from appfl_gc.site.policy import SitePolicy
 from appfl_gc.site.session import SessionCache
+
+if TYPE_CHECKING:
+    from appfl_gc.payload.codec import Encoding
 
 
 @dataclass
@@ -73,9 +77,20 @@ class CallContext:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a handler returns; the rest of the reply is made from the call."""
+    """What a handler returns; the rest of the reply is made from the call.
+
+    Attributes:
+        values: metrics and counts.
+        payloads: references to tensors.
+        tensors: the update, which is yet to be put into the granted store.
+        keep: whether the reply goes to the outbox, so that a later attempt is answered without doing it again.
+        measures: what it cost; None: what the call's stopwatch says.
+        error: why there is less than was asked for, although something was done.
+    """
 
     values: Mapping[str, Json] = field(default_factory=dict)
     payloads: Mapping[str, Ref] = field(default_factory=dict)
+    tensors: Encoding | None = None
     keep: bool = False
-    """Whether the reply goes to the outbox, so that a later attempt is answered without doing it again."""
+    measures: Measures | None = None
+    error: ErrorReport | None = None

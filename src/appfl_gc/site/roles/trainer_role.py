@@ -13,11 +13,14 @@ import torch
 from torch import nn
 
 from appfl_gc.payload import codec
+from appfl_gc.payload.receive import state_of
 from appfl_gc.payload.stores import from_grant
+from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.update_spec import UpdateSpec
 from appfl_gc.protocol.wire import Json, as_object
 from appfl_gc.site.building import build_datasets, build_loss, build_metric, build_model
+from appfl_gc.site.delivery import coding_of
 from appfl_gc.site.roles.context import Answer, CallContext
 from appfl_gc.site.session import cache_key
 from appfl_gc.site.source_loader import LoadedSource, SourceLoader
@@ -58,18 +61,17 @@ def describe_training(context: CallContext) -> dict[str, Json]:
 
 
 def train(context: CallContext) -> Answer:
-    """Train the global model on the client's data and send the update.
+    """Train the global model on the client's data; the answer's tensors are the update.
 
-    The reply's payload ``update`` holds the update's tensors; its values hold ``sample_size``, ``steps`` and
+    Its values hold ``sample_size``, ``steps`` and
     ``metrics``.
     """
     stopwatch, call = context.stopwatch, context.call
     client = _Client(context)
-    store = from_grant(as_object(call.args.get("grant"), "The grant"))
     with stopwatch.measure("load"):
         data, model = client.data, client.fresh_model()
-    with stopwatch.measure("transfer"), store.open(call.payloads["model"]) as buffer:
-        received = codec.decode(buffer, UpdateSpec.from_json(call.args.get("spec")))
+    with stopwatch.measure("transfer"):
+        received = _received(call)
     task = TrainTask(
         model=model,
         train_dataset=data.train,
@@ -90,15 +92,23 @@ def train(context: CallContext) -> Answer:
         outcome = run_trainer(task)
     with stopwatch.measure("encode"):
         encoding = codec.Encoding(outcome.state, codec.spec_of(outcome.state, outcome.deltas))
-    with stopwatch.measure("transfer"):
-        reference = store.put(encoding)
     stopwatch.count_steps(outcome.steps)
     values: dict[str, Json] = {
         "sample_size": outcome.sample_size,
         "steps": outcome.steps,
         "metrics": dict(outcome.metrics),
     }
-    return Answer(values, {"update": reference}, keep=True)
+    return Answer(values, tensors=encoding, keep=True)
+
+
+def _received(call: Call) -> dict[str, torch.Tensor]:
+    """The global model that the call refers to."""
+    store = from_grant(as_object(call.args.get("grant"), "The grant"))
+    try:
+        spec = UpdateSpec.from_json(call.args.get("spec"))
+        return state_of(store, call.payloads["model"], spec, coding_of(call, "model"))
+    finally:
+        store.close()
 
 
 @dataclass(frozen=True)
