@@ -1,0 +1,1 @@
+"""Compression of payloads: with a bounded error, by fewer bits, or without loss. Decoding executes nothing."""
