@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -60,7 +61,8 @@ class S3Server:
         s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = self._ports
         (self.directory / "data").mkdir(exist_ok=True)
         command = [
-            str(Path(sys.executable).parent / "weed"), "server", f"-ip={HOST}", f"-ip.bind={HOST}", f"-dir={self.directory}/data",
+            str(Path(sys.executable).parent / "weed"), "server", f"-ip={HOST}", f"-ip.bind={HOST}",
+            f"-dir={self.directory}/data",
             "-master.telemetry=false", f"-master.port={master}", f"-master.port.grpc={master_grpc}",
             "-master.volumeSizeLimitMB=1024", f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}",
             "-volume.max=500", "-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}",
@@ -114,11 +116,10 @@ class S3Server:
         deadline = time.monotonic() + 60
         while True:
             try:
-                client.create_bucket(Bucket=name)
+                with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
+                    client.create_bucket(Bucket=name)
                 client.put_object(Bucket=name, Key="ready", Body=b"ready")
                 client.delete_object(Bucket=name, Key="ready")
-                return name
-            except client.exceptions.BucketAlreadyExists:
                 return name
             except (BotoCoreError, ClientError):
                 if time.monotonic() > deadline:

@@ -1,0 +1,108 @@
+"""What boto3 raises, in plain words. Nothing of a request is repeated."""
+
+from __future__ import annotations
+
+from appfl_gc.payload.retry import PassingError
+from appfl_gc.protocol.errors import AppflGcError, TransferError, UsageError
+
+_PASSING = frozenset(
+    {
+        "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "ThrottlingException",
+        "TooManyRequests", "503", "500", "502", "504", "429", "OperationAborted", "RequestTimeoutException",
+    }
+)  # fmt: skip
+_REGION = frozenset(
+    {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301", "307"}
+)
+_LOGIN = "Log in again (`aws sso login`, or new keys), or set s3_creds_file."
+GONE = frozenset({"NoSuchKey", "NoSuchUpload", "404"})
+
+
+def code_of(error: Exception) -> str:
+    """The store's code for a refusal, or "" if the error is none."""
+    response = getattr(error, "response", None)
+    code = response.get("Error", {}).get("Code", "") if isinstance(response, dict) else ""
+    return str(code)[:60] if str(code).isalnum() else ""
+
+
+def plain(error: Exception, what: str, bucket: str) -> AppflGcError:
+    """The error that one of boto3's stands for.
+
+    Args:
+        error: of botocore.
+        what: the deed, as a verb: "make room for an upload".
+        bucket: where.
+
+    Returns:
+        ``PassingError`` where trying again can help, ``UsageError`` where the user must do something, else
+        ``TransferError``.
+    """
+    code, kind = code_of(error), type(error).__name__
+    start = f"The S3 bucket {bucket}"
+    if code in _PASSING:
+        return PassingError(f"{start} could not {what} ({code}).", "The store is overloaded or out of order.")
+    if code == "NoSuchBucket":
+        return UsageError(
+            f"There is no S3 bucket {bucket}.", "Make it, or correct s3_bucket or endpoint_url."
+        )
+    if code in ("AccessDenied", "403", "AllAccessDisabled", "AccountProblem"):
+        return UsageError(
+            f"{start} did not {what}: these credentials have no right to it ({code}).",
+            "They need s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and "
+            "s3:ListMultipartUploadParts on the bucket's objects, and s3:ListBucket on the bucket.",
+        )
+    if code == "InvalidAccessKeyId":
+        return UsageError(
+            f"{start} does not know the access key.",
+            "Look at s3_creds_file, or at boto3's profile and environment.",
+        )
+    if code == "SignatureDoesNotMatch":
+        return UsageError(
+            f"{start} does not accept the signature: the secret access key is wrong.",
+            "Look at s3_creds_file: the third field. It must be copied whole, also a / or + at its end.",
+        )
+    if code == "RequestTimeTooSkewed":
+        return UsageError(
+            f"{start} refuses requests because this machine's clock is wrong.", "Correct the clock (NTP)."
+        )
+    if code in ("ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"):
+        return UsageError(f"{start} did not {what}: the session of these credentials has ended.", _LOGIN)
+    if code in _REGION:
+        return UsageError(
+            f"{start} lies in another region than was configured.",
+            "Put the bucket's region into s3_creds_file, or into boto3's configuration.",
+        )
+    if code in GONE:
+        return TransferError(f"{start} did not {what}: it is not there any more ({code}).")
+    if code:
+        return TransferError(f"{start} did not {what} ({code}).")
+    if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
+        return UsageError(
+            "There are no S3 credentials on this machine.",
+            "Set s3_creds_file, or log in so that boto3 finds some (AWS_PROFILE, `aws configure`, a role).",
+        )
+    if kind in ("ProfileNotFound", "ConfigParseError", "ConfigNotFound", "InvalidConfigError"):
+        return UsageError(
+            "boto3's configuration on this machine can't be used: a profile is missing or a file is malformed.",
+            "Look at AWS_PROFILE, ~/.aws/config and ~/.aws/credentials.",
+        )
+    if kind in ("SSOTokenLoadError", "UnauthorizedSSOTokenError", "TokenRetrievalError", "SSOError"):
+        return UsageError("The AWS single sign-on on this machine has ended.", _LOGIN)
+    if kind in ("NoRegionError", "InvalidRegionError"):
+        return UsageError("No region of the S3 bucket is known.", "Put it into s3_creds_file or AWS_REGION.")
+    if kind == "SSLError":
+        return TransferError(
+            f"{start}: its server has a certificate that no known authority signed.",
+            "Set AWS_CA_BUNDLE to a file with the authority's certificate.",
+        )
+    if kind == "ProxyConnectionError":
+        return PassingError(
+            f"{start} can't be reached through the proxy.", "Look at HTTPS_PROXY and NO_PROXY."
+        )
+    if kind in ("EndpointConnectionError", "ConnectTimeoutError"):
+        return PassingError(
+            f"{start} can't be reached: no connection to its server.", "Look at endpoint_url."
+        )
+    if kind in ("ReadTimeoutError", "ConnectionClosedError", "HTTPClientError", "ConnectionError"):
+        return PassingError(f"{start} could not {what}: the connection broke.")
+    return TransferError(f"{start} did not {what} ({kind}).")
