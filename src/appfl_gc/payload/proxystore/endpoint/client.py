@@ -28,13 +28,14 @@ SECONDS = 300.0
 """How long a peer may let us wait, its size's time apart: an endpoint serves its peers one after another."""
 
 OWN_SECONDS = 30.0
+IDENTIFY_SECONDS = 10.0
 SLOWEST = 1e6
 """Bytes per second below which a transfer counts as stuck; endpoints carry 10 to 25 MB/s."""
 
 PROBE_SECONDS = 45.0
 """An endpoint gives up a connection to a peer after 30 s."""
 
-PATIENCE = Patience(tries=4, first=0.5, longest=8.0)
+PATIENCE = Patience(tries=3, first=0.5, longest=8.0)
 
 
 class EndpointClient:
@@ -255,7 +256,7 @@ class EndpointClient:
         raise trouble or explain.down(self._own, "nothing was tried")
 
     def _identify(self, own: OwnEndpoint) -> None:
-        watch = Watch.of(OWN_SECONDS, self._stop)
+        watch = Watch.of(IDENTIFY_SECONDS, self._stop)
         buffer = memoryview(bytearray(200))
         try:
             answer = self._ask(own, "GET", "/endpoint", {}, watch, None, into=buffer)

@@ -103,13 +103,11 @@ def too_large(own: OwnEndpoint, size: int) -> TransferError:
 
 def refused(own: OwnEndpoint, operation: str, size: int, peer: str | None, answer: Answer) -> TransferError:
     """The own endpoint answered with an error."""
-    said = clean_text(answer.text, 300)
     if answer.status == 404:
         return foreign(own, "it does not know an endpoint's addresses")
     if answer.status != 500:
-        return TransferError(
-            f"{action(own, operation, peer)} was refused with status {answer.status}: {said or 'no reason given'}."
-        )
+        said = clean_text(answer.text, 300) or "no reason given"
+        return TransferError(f"{action(own, operation, peer)} was refused, status {answer.status}: {said}.")
     if peer is None:
         if operation == "put":
             return PassingError(
@@ -118,14 +116,14 @@ def refused(own: OwnEndpoint, operation: str, size: int, peer: str | None, answe
                 f"change. Or its disk or memory is full. {own.log} says more.",
             )
         return PassingError(f"The ProxyStore endpoint {own} failed.", f"{own.log} says why.")
-    return _unreachable(own, operation, peer, answer.text, said)
+    return _unreachable(own, peer, answer.text)
 
 
-def _unreachable(own: OwnEndpoint, operation: str, peer: str, text: str, said: str) -> TransferError:
+def _unreachable(own: OwnEndpoint, peer: str, text: str) -> TransferError:
     if "not registered" in text:
         return PassingError(
-            f"The ProxyStore endpoint {peer} does not run: the relay {own.relay} does not know it.",
-            f"Start it where it is configured, and see that it uses the same relay: {own.relay}.",
+            f"The ProxyStore endpoint {peer} does not run, or has lost its relay: {own.relay} does not know it.",
+            f"Start it where it is configured, or stop and start it; it needs the same relay as {own.name}.",
         )
     if "different user" in text:
         return TransferError(
@@ -133,19 +131,12 @@ def _unreachable(own: OwnEndpoint, operation: str, peer: str, text: str, said: s
             "connects endpoints of one identity only.",
             "Start both under one identity (`appfl-gc login --proxystore`), or use a relay of your own.",
         )
-    if "not a valid UUID4" in text:
-        return TransferError(f"The ProxyStore endpoint {own} refuses {peer}: it is no UUID of version 4.")
-    if "Request to peer" in text or "peer connection" in text.lower():
-        return PassingError(
-            f"The ProxyStore endpoint {own} can't connect to {peer}: {said}",
-            f"If the relay {own.relay} was restarted or its connection was lost since {own.name} started, ProxyStore "
-            f"makes no new connection until the endpoint is restarted: `proxystore-endpoint stop {own.name}`, then "
-            f"`proxystore-endpoint start {own.name}`; the same on the other side. Otherwise a firewall keeps the two "
-            "machines apart.",
-        )
     return PassingError(
-        f"{action(own, operation, peer)} failed: the other endpoint answered with an error.",
-        "Its log says why; an object over its max_object_size is one cause.",
+        f"The ProxyStore endpoint {own} has no connection to {peer}.",
+        f"If the relay {own.relay} was restarted, or a connection to it was lost, since the two endpoints started, "
+        "ProxyStore makes no new connection between them until they are restarted, on each side: `proxystore-endpoint "
+        f"stop {own.name}`, then `proxystore-endpoint start {own.name}`. Otherwise a firewall keeps the two machines "
+        f"apart. {own.log} says more.",
     )
 
 
@@ -159,6 +150,8 @@ def last_trouble(own: OwnEndpoint) -> str:
         return ""
     # Only what it wrote since its last start.
     _, _, recent = text.rpartition("Installing uvloop")
+    if "relay-client-reconnect" in recent:
+        return f"it ended when its relay {own.relay} was restarted."
     if "address already in use" in recent:
         return f"its port {own.port} is taken by another program."
     if "Failed to find valid tokens" in recent:
