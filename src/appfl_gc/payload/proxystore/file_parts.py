@@ -1,0 +1,117 @@
+"""Parts in a shared directory, as ProxyStore's ``FileConnector`` keeps objects.
+
+An object is a file, beside which an empty file says that it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from appfl_gc.payload.files import replacing, write_chunks
+from appfl_gc.payload.proxystore.connectors import FileArguments
+from appfl_gc.payload.proxystore.parts import Landing
+from appfl_gc.payload.retry import check
+from appfl_gc.protocol.errors import TransferError
+
+_READY = ".ready"
+_PIECE = 4 << 20
+
+
+class FileParts:
+    """See ``Parts``. Files get the directory's read permissions. A payload is one file, which is mapped where it lies.
+
+    Args:
+        arguments: of the connector.
+        stop: ends transfers once it is set.
+        create: make the directory, for this user alone, if it is absent; a site does not: then it is hardly shared.
+
+    Raises:
+        TransferError: if it can't be made.
+    """
+
+    part_bytes = 1 << 40
+    places = ("",)
+
+    def __init__(self, arguments: FileArguments, stop: threading.Event, *, create: bool = False) -> None:
+        self.directory = Path(arguments.store_dir).expanduser().absolute()
+        self._stop = stop
+        if create:
+            try:
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise TransferError(
+                    f"The directory {self.directory} can't be made: {error.strerror}."
+                ) from None
+
+    def put(self, name: str, part: Sequence[memoryview], sent: Callable[[int], None]) -> str:
+        """See ``Parts.put``."""
+        done = 0
+
+        def see(piece: memoryview) -> None:
+            nonlocal done
+            check(self._stop, "A transfer by shared files")
+            sent(done)
+            done += len(piece)
+
+        try:
+            mode = 0o600 | (stat.S_IMODE(self.directory.stat().st_mode) & 0o044)
+            with replacing(self.directory / name, mode=mode, fsync=False) as file:
+                write_chunks(file, part, see)
+            (self.directory / (name + _READY)).touch(mode=mode)
+        except OSError as error:
+            raise TransferError(
+                f"A payload cannot be written to {self.directory}: {error.strerror}.",
+                "The directory must exist on this machine, be writable, and have room for the model. Server and "
+                "site must see the same directory.",
+            ) from None
+        sent(done)
+        return ""
+
+    def get(self, name: str, where: str, landing: Landing) -> None:
+        """See ``Parts.get``."""
+        file = self.open(name, where, landing.size)
+        try:
+            while data := os.pread(file, min(landing.left, _PIECE), landing.landed):
+                check(self._stop, "A transfer by shared files")
+                landing.write(memoryview(data))
+        except OSError as error:
+            raise TransferError(
+                f"The object {self.directory / name} can't be read: {error.strerror}."
+            ) from None
+        finally:
+            os.close(file)
+
+    def open(self, name: str, where: str, size: int) -> int:
+        """See ``Parts.open``. Nothing but a regular file of this size is opened; links are not followed."""
+        path = self.directory / name
+        try:
+            # O_NONBLOCK: a named pipe in the file's place must not hold us up.
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise TransferError(
+                f"The object {path} can't be read: {error.strerror}.",
+                "Server and site must see the same directory, and both be permitted to read its files.",
+            ) from None
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+            os.close(file)
+            raise TransferError(f"{path} is not a regular file of {size:,} bytes.")
+        return file
+
+    def drop(self, name: str, where: str) -> bool:
+        """See ``Parts.drop``."""
+        path = self.directory / name
+        try:
+            found = path.is_symlink() or path.exists()
+            path.unlink(missing_ok=True)
+            (self.directory / (name + _READY)).unlink(missing_ok=True)
+        except OSError as error:
+            raise TransferError(f"The object {path} can't be removed: {error.strerror}.") from None
+        return found
+
+    def close(self) -> None:
+        """See ``Parts.close``; ProxyStore's own connector would remove the whole directory."""

@@ -1,0 +1,187 @@
+"""Parts in a Redis server, as ProxyStore's ``RedisConnector`` keeps objects: the value of a key of that name."""
+
+from __future__ import annotations
+
+import contextlib
+import netrc
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from appfl_gc.payload.proxystore.connectors import RedisArguments
+from appfl_gc.payload.proxystore.parts import Landing
+from appfl_gc.payload.retry import PassingError, interrupted
+from appfl_gc.protocol.errors import TransferError, UsageError, VersionError
+from appfl_gc.protocol.wire import clean_text
+
+CONNECT_SECONDS = 5.0
+SECONDS = 30.0
+"""How long the server may take for one part."""
+_TICK = 0.2
+_PASSING = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN")
+
+
+class RedisParts:
+    """See ``Parts``. The client holds a few copies of a part, so parts are small.
+
+    ProxyStore's own connector sets no time limits, and empties the whole database when it is told to clear.
+
+    Args:
+        arguments: of the connector.
+        stop: ends transfers once it is set.
+        seconds: how long the server may take for one part.
+
+    Raises:
+        UsageError: if ``~/.netrc`` is broken or open to others.
+        VersionError: if the package redis is not installed.
+    """
+
+    part_bytes = 4 << 20
+    places = ("",)
+
+    def __init__(self, arguments: RedisArguments, stop: threading.Event, seconds: float = SECONDS) -> None:
+        try:
+            import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
+        except ImportError:
+            raise VersionError(
+                "The RedisConnector needs the package redis, which is not installed here.",
+                "Run in this Python environment: pip install redis",
+            ) from None
+        self._server, self._stop = f"{arguments.hostname}:{arguments.port}", stop
+        user, password = _login(arguments.hostname)
+        self._redis = redis.Redis(
+            host=arguments.hostname,
+            port=arguments.port,
+            username=user,
+            password=password,
+            ssl=arguments.tls,
+            socket_timeout=seconds,
+            socket_connect_timeout=CONNECT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def put(self, name: str, part: Sequence[memoryview], sent: Callable[[int], None]) -> str:
+        """See ``Parts.put``."""
+        data = part[0] if len(part) == 1 else b"".join(part)
+        with self._explained(), self._interrupted_by_stop():
+            self._redis.set(name, data)
+        sent(len(data))
+        return ""
+
+    def get(self, name: str, where: str, landing: Landing) -> None:
+        """See ``Parts.get``. A larger object is not read beyond the one byte that tells."""
+        with self._explained(), self._interrupted_by_stop():
+            data: Any = self._redis.getrange(name, 0, landing.size)
+        if not data:
+            raise TransferError(
+                f"The Redis server {self._server} does not hold the object {name} (any more).",
+                "It was restarted without saving, or its `maxmemory-policy` evicts what is still needed: set it to "
+                "`noeviction`.",
+            )
+        if len(data) != landing.size:
+            raise TransferError(
+                f"The object {name} in Redis has another size than the {landing.size:,} bytes announced."
+            )
+        landing.write(memoryview(data)[landing.landed :])
+
+    def open(self, name: str, where: str, size: int) -> int | None:
+        """See ``Parts.open``; None."""
+        return None
+
+    def drop(self, name: str, where: str) -> bool:
+        """See ``Parts.drop``."""
+        with self._explained():
+            return bool(self._redis.delete(name))
+
+    def close(self) -> None:
+        """See ``Parts.close``."""
+        self._redis.close()
+
+    @contextlib.contextmanager
+    def _interrupted_by_stop(self) -> Iterator[None]:
+        """In the block, a stop breaks the connections, since nothing else ends the client's waiting."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(_TICK):
+                if self._stop.is_set():
+                    self._redis.connection_pool.disconnect()
+                    return
+
+        watcher = threading.Thread(target=watch, name="appfl-gc-redis-stop", daemon=True)
+        watcher.start()
+        try:
+            yield
+        except Exception:
+            if self._stop.is_set():
+                raise interrupted("A transfer by Redis") from None
+            raise
+        finally:
+            done.set()
+            watcher.join()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors of the client as ours."""
+        from redis import exceptions
+
+        try:
+            yield
+        except exceptions.AuthenticationError:
+            # What it says may repeat the password.
+            raise TransferError(
+                f"The Redis server {self._server} wants a password, or refuses the one that ~/.netrc has for it.",
+                f"Write a line `machine {self._server.rpartition(':')[0]} login default password ...` into ~/.netrc on "
+                "this machine, and run `chmod 600 ~/.netrc`. It is never part of a configuration.",
+            ) from None
+        except exceptions.OutOfMemoryError:
+            raise PassingError(
+                f"The Redis server {self._server} is at its memory limit and takes no more.",
+                "Raise `maxmemory` in redis.conf above the models that are on their way at the same time (the global "
+                "one, and one for each client), or give large models another store.",
+            ) from None
+        except exceptions.TimeoutError:
+            raise PassingError(
+                f"The Redis server {self._server} did not answer in time: it or the network is frozen or overloaded."
+            ) from None
+        except exceptions.ConnectionError as error:
+            raise self._unreachable(str(error)) from None
+        except exceptions.RedisError as error:
+            raise self._refused(clean_text(str(error), 200).rstrip(".")) from None
+
+    def _unreachable(self, said: str) -> TransferError:
+        return PassingError(
+            f"The Redis server {self._server} can't be reached from this machine, or broke off: "
+            f"{clean_text(said, 200).rstrip('.')}.",
+            "See that it runs, that it listens on an address that this machine reaches (`bind` in redis.conf), that no "
+            "firewall keeps them apart, and that its `proto-max-bulk-len` is not below the default of 512mb.",
+        )
+
+    def _refused(self, said: str) -> TransferError:
+        passing = said.startswith(_PASSING)
+        return (PassingError if passing else TransferError)(
+            f"The Redis server {self._server} answered with an error: {said}.",
+            "It must be a single server that can be written to, with the commands SET, GETRANGE and DEL on all keys.",
+        )
+
+
+def _login(host: str) -> tuple[str | None, str | None]:
+    """User and password for ``host`` from ``~/.netrc``, which must be private; bound to the host that they are for."""
+    try:
+        found = netrc.netrc().authenticators(host)
+    except FileNotFoundError:
+        found = None
+    except netrc.NetrcParseError as error:
+        # What it says otherwise may repeat a password.
+        private = "too permissive" in str(error) or "owner" in str(error)
+        raise UsageError(
+            "The file ~/.netrc is open to others."
+            if private
+            else f"The file ~/.netrc is broken near line {error.lineno}.",
+            "Run `chmod 600 ~/.netrc`." if private else "",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The file ~/.netrc can't be read: {type(error).__name__}.") from None
+    return (None, None) if found is None else (found[0] or None, found[2])

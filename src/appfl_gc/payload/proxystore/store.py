@@ -1,0 +1,229 @@
+"""The store of payloads in what a ProxyStore connector reaches."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from appfl_gc.payload.checksum import STRONG, Checksum
+from appfl_gc.payload.proxystore.parts import MOST_PARTS, Landing, Parts, part_name, part_places, split
+from appfl_gc.payload.retry import Patience, retry
+from appfl_gc.protocol.errors import AppflGcError, TransferError
+from appfl_gc.protocol.reference import Ref
+from appfl_gc.protocol.wire import Json
+
+if TYPE_CHECKING:
+    # Torch comes with it, which a connector does not need.
+    from appfl_gc.payload.encoded import Encoded
+
+SCHEME = "proxystore"
+LOCATOR = re.compile(r"[0-9a-f]{32}")
+SAMPLE_BYTES = 100_000
+
+
+def _ignore(_done: int) -> None:
+    """Hears of progress and does nothing."""
+
+
+class ProxyStoreStore:
+    """Payloads as parts in a connector, under unguessable names.
+
+    A locator is 32 hexadecimal digits, followed by ``@`` and a place where the connector needs one. It is checked
+    against this pattern and the connector's own places; nothing else that a reference says chooses an object.
+
+    Args:
+        parts: the connector.
+        part_bytes: bytes of every part but the last.
+        stop: once set, transfers end within a second; what is there can still be evicted.
+        terms: what a grant tells a site beside its locator and sizes; None for a site, which grants nothing.
+        locator: the one name that ``put`` uses, as a grant says; None for a new one each time.
+        largest: bytes of the largest payload that ``put`` takes; None for any.
+        patience: how often what may pass is tried again.
+    """
+
+    scheme = SCHEME
+    remote = True
+
+    def __init__(
+        self,
+        parts: Parts,
+        part_bytes: int,
+        stop: threading.Event,
+        *,
+        terms: Mapping[str, Json] | None = None,
+        locator: str | None = None,
+        largest: int | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.part_bytes = part_bytes
+        self._parts, self._stop, self._patience = parts, stop, patience
+        self._terms = terms
+        self._locator, self._largest = locator, largest
+
+    def put(self, payload: Encoded, sent: Callable[[int], None] = _ignore) -> Ref:
+        """See ``Store.put``. A part's checksum is taken while it is sent; nothing is copied for either."""
+        if self._largest is not None and payload.size > self._largest:
+            raise TransferError(
+                f"The payload has {payload.size:,} bytes where {self._largest:,} were agreed upon."
+            )
+        return self._put(payload, self._locator or secrets.token_hex(16), sent)
+
+    def fetch(self, ref: Ref, file: int, arrived: Callable[[int], None]) -> None:
+        """See ``Store.fetch``."""
+        base, where = self._place(ref)
+        for name, offset, size in part_places(base, ref.size, self.part_bytes):
+            landing = Landing(file, offset, size, arrived)
+            retry(lambda: self._parts.get(name, where, landing), _DOWN, self._stop, self._patience)  # noqa: B023
+            if landing.left:
+                raise TransferError(f"Part {name} of a payload ended {landing.left:,} bytes early.")
+
+    def descriptor(self, ref: Ref) -> int | None:
+        """See ``Store.descriptor``; of a connector whose objects are files and a payload of one part."""
+        base, where = self._place(ref)
+        if ref.size > self.part_bytes:
+            return None
+        return self._parts.open(part_name(base, 0), where, ref.size)
+
+    def evict(self, ref: Ref) -> None:
+        """See ``Store.evict``. Works also while the run is stopping."""
+        base, where = self._place(ref)
+        for name, _, _ in part_places(base, ref.size, self.part_bytes):
+            self._drop(name, where)
+
+    def grant(self, read: Sequence[Ref], largest: int) -> dict[str, Json]:
+        """See ``Store.grant``; a site can read what it has a reference of."""
+        if self._terms is None:
+            raise TransferError("A site's store grants nothing.")
+        return {
+            **self._terms,
+            "scheme": self.scheme,
+            "locator": secrets.token_hex(16),
+            "part_bytes": self.part_bytes,
+            "largest": largest,
+        }
+
+    def withdraw(self, grant: Mapping[str, Json]) -> None:
+        """See ``Store.withdraw``: parts are put in order, so the first that is missing ends them."""
+        base = grant.get("locator")
+        if grant.get("scheme") != self.scheme or not isinstance(base, str) or not LOCATOR.fullmatch(base):
+            raise TransferError("A grant has a locator that this store never gave.")
+        trouble: AppflGcError | None = None
+        for where in self._parts.places:
+            try:
+                self._drop_all(base, where)
+            except AppflGcError as error:
+                # The others may be reached all the same.
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+
+    def check(self) -> None:
+        """Put, fetch and evict a small payload, without trying again.
+
+        Raises:
+            TransferError: what does not work.
+        """
+        once = ProxyStoreStore(self._parts, self.part_bytes, self._stop, patience=Patience(tries=1))
+        sample = _Sample()
+        ref = once.put(sample)
+        try:
+            with tempfile.TemporaryFile() as file:
+                once.fetch(ref, file.fileno(), _ignore)
+                if os.pread(file.fileno(), ref.size + 1, 0) != sample.data:
+                    raise TransferError("A small payload came back from the store with other bytes.")
+        finally:
+            once.evict(ref)
+
+    def close(self) -> None:
+        """See ``Store.close``: whatever is in the connector stays."""
+        self._parts.close()
+
+    def _put(self, payload: Encoded, base: str, sent: Callable[[int], None]) -> Ref:
+        running, done, where = Checksum(STRONG), 0, ""
+
+        def progress(before: int) -> Callable[[int], None]:
+            return lambda count: sent(before + count)
+
+        try:
+            with ThreadPoolExecutor(1, "appfl-gc-checksum") as hashing:
+                for number, part in enumerate(split(payload.chunks(), self.part_bytes)):
+                    hashed = hashing.submit(_update, running, part)
+                    where = self._put_part(part_name(base, number), part, progress(done))
+                    hashed.result()
+                    done += sum(map(len, part))
+            if done != payload.size:
+                raise TransferError(f"The payload has {done:,} bytes where {payload.size:,} were announced.")
+        except BaseException:
+            self._forget(base, where)
+            raise
+        return Ref(self.scheme, f"{base}@{where}" if where else base, done, str(running), payload.codec)
+
+    def _put_part(self, name: str, part: list[memoryview], sent: Callable[[int], None]) -> str:
+        reported = 0
+
+        def forward(count: int) -> None:
+            # A part that is sent again is no progress until it is further than before.
+            nonlocal reported
+            if count > reported:
+                reported = count
+                sent(count)
+
+        return retry(lambda: self._parts.put(name, part, forward), _UP, self._stop, self._patience)
+
+    def _forget(self, base: str, where: str) -> None:
+        """Drop what a failed put has left, if that works at once."""
+        try:
+            self._drop_all(base, where)
+        except AppflGcError:
+            # The failure itself is what the caller hears; a server withdraws its grant later.
+            return
+
+    def _drop_all(self, base: str, where: str) -> None:
+        for number in itertools.count():
+            if number >= MOST_PARTS or not self._drop(part_name(base, number), where):
+                return
+
+    def _drop(self, name: str, where: str) -> bool:
+        # Once the run is stopping, one try has to do.
+        return (
+            self._parts.drop(name, where)
+            if self._stop.is_set()
+            else retry(lambda: self._parts.drop(name, where), _GONE, self._stop, self._patience)
+        )
+
+    def _place(self, ref: Ref) -> tuple[str, str]:
+        base, _, where = ref.locator.partition("@")
+        if ref.scheme != self.scheme or not LOCATOR.fullmatch(base) or where not in self._parts.places:
+            raise TransferError("A payload reference has a locator that this store never gave.")
+        return base, where
+
+
+class _Sample:
+    """A small payload of random bytes."""
+
+    codec = "sample"
+
+    def __init__(self) -> None:
+        self.data = secrets.token_bytes(SAMPLE_BYTES)
+        self.size = SAMPLE_BYTES
+
+    def chunks(self) -> Iterator[memoryview]:
+        """See ``Encoded.chunks``."""
+        yield memoryview(self.data)
+
+
+_UP = "The upload of a payload"
+_DOWN = "The download of a payload"
+_GONE = "The removal of a payload"
+
+
+def _update(running: Checksum, part: list[memoryview]) -> None:
+    for piece in part:
+        running.update(piece)
