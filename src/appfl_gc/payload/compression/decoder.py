@@ -32,7 +32,7 @@ _START = (
     "from appfl_gc.payload.compression.decoder_child import main; main()"
 )
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-_PATIENCE = SECONDS + 30
+_PATIENCE = SECONDS + 30.0
 
 
 class Decoders:
@@ -41,13 +41,14 @@ class Decoders:
     Args:
         names: the compressors (``SZ3``, ``ZFP``) whose streams will come; none starts no process.
         count: how many processes.
+        patience: seconds that a process may be silent over one piece.
 
     Raises:
         VersionError: if a package for them is not installed.
         TransferError: if a process does not start.
     """
 
-    def __init__(self, names: set[str], count: int) -> None:
+    def __init__(self, names: set[str], count: int, patience: float = _PATIENCE) -> None:
         packages = sorted(PACKAGE[name] for name in names)
         for package in packages:
             require(package)
@@ -55,7 +56,7 @@ class Decoders:
         self._free: queue.SimpleQueue[_Decoder] = queue.SimpleQueue()
         try:
             for _ in range(count if names else 0):
-                self._all.append(_Decoder(packages))
+                self._all.append(_Decoder(packages, patience))
             for decoder in self._all:
                 decoder.await_start()
                 self._free.put(decoder)
@@ -80,6 +81,11 @@ class Decoders:
         finally:
             self._free.put(decoder)
 
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the processes."""
+        return [decoder.process_id for decoder in self._all]
+
     def close(self) -> None:
         """End the processes; may be called again."""
         for decoder in self._all:
@@ -95,7 +101,8 @@ class Decoders:
 
 
 class _Decoder:
-    def __init__(self, packages: list[str]) -> None:
+    def __init__(self, packages: list[str], patience: float) -> None:
+        self._patience = patience
         with _shared_file(PIECE_BYTES + _NUMBERS) as file:
             self._shared = mmap.mmap(file, PIECE_BYTES + _NUMBERS)
             path = [entry or os.getcwd() for entry in sys.path]
@@ -117,8 +124,12 @@ class _Decoder:
             except OSError as error:
                 raise TransferError(f"A decoding process cannot be started: {error.strerror}.") from None
 
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
     def await_start(self) -> None:
-        if self._answer() != READY:
+        if self._answer(_PATIENCE) != READY:
             raise TransferError(
                 f"The decoding process did not start (exit status {self._process.poll()}).",
                 "Is there memory for another process on this machine?",
@@ -130,7 +141,7 @@ class _Decoder:
         try:
             if self._process.stdin is not None:
                 self._process.stdin.write(request)
-            answer = self._answer()
+            answer = self._answer(self._patience)
         except OSError:
             answer = b""
         if answer != DONE:
@@ -138,12 +149,12 @@ class _Decoder:
             raise UpdateRefusedError(f"A piece compressed by {name} is damaged: {ended}.")
         numbers[:] = np.frombuffer(self._shared, numbers.dtype, len(numbers), PIECE_BYTES)
 
-    def _answer(self) -> bytes:
-        """One byte; none if the process ends, or says nothing for longer than a piece may take."""
+    def _answer(self, patience: float) -> bytes:
+        """One byte; none if the process ends, or says nothing for so many seconds."""
         pipe = self._process.stdout
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)  # type: ignore[arg-type]
-            if pipe is None or not selector.select(_PATIENCE):
+            if pipe is None or not selector.select(patience):
                 return b""
         return pipe.read(1) or b""
 
