@@ -64,11 +64,20 @@ def test_progress_of_an_abandoned_attempt_is_no_news(dispatcher: Dispatcher) -> 
     dispatcher.send(CALL, version=0)
     flight = dispatcher.take(Answered(CALL, None, None, 1.0))
     assert flight is not None
-    again = dispatcher.next_attempt(flight, compute_again=False)
+    again = replace(CALL, identity=CALL.identity.next_attempt(), nonce="another")
     dispatcher.send(again, version=0)
 
     assert not dispatcher.note(progressed(CALL, CallState.RUNNING, 2.0))
     assert dispatcher.note(progressed(again, CallState.RUNNING, 2.0))
-    assert again.identity == replace(CALL.identity, attempt=2)
-    assert again.nonce != CALL.nonce
     assert dispatcher.task_group(again) == "group-1"
+
+
+def test_a_client_is_busy_with_its_model_and_its_update_too(dispatcher: Dispatcher) -> None:
+    client = CALL.identity.client
+    dispatcher.begin(client, version=3)
+    assert (dispatcher.busy, dispatcher.in_use()) == ({client}, {3})
+    dispatcher.send(CALL, version=3)
+    dispatcher.take(Answered(CALL, None, None, 1.0))
+    assert (dispatcher.busy, dispatcher.in_use()) == ({client}, {3})
+    dispatcher.done(client)
+    assert (dispatcher.busy, dispatcher.in_use()) == (frozenset(), frozenset())

@@ -12,14 +12,15 @@ import torch
 
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Encoding, spec_of
+from appfl_gc.payload.receive import bytes_of
 from appfl_gc.payload.stores import FileStore, InlineStore, Stores, from_grant
 from appfl_gc.protocol.call import Call
-from appfl_gc.protocol.errors import TransferError, UpdateRefusedError
+from appfl_gc.protocol.errors import AppflGcError, TransferError, UpdateRefusedError
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.measures import Measures
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
-from appfl_gc.protocol.schedule import UpdateId
+from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
 from appfl_gc.protocol.wire import WireError
 from appfl_gc.runner.dispatcher import InFlight
 from appfl_gc.runner.intake import Intake
@@ -40,16 +41,11 @@ class Desk:
         self.model = self.stores.put(Encoding(STATE))
         self.arena = Arena(spec_of(STATE), 1)
         self.metrics = directory.metrics
-        self.intake = Intake(
-            ["A"],
-            self.arena,
-            self.stores,
-            Journal(directory.journal),
-            MetricsFile(directory.metrics),
-            Recorder(directory, None, []),
-        )
-        args = {"grant": self.stores.grant()}
+        recorder = Recorder(directory, None, [])
+        self.intake = Intake(["A"], 1, Journal(directory.journal), MetricsFile(directory.metrics), recorder)
+        args = {"grant": self.stores.grant([self.model], self.model.size)}
         call = Call(CallId("run", 1, "A"), "trainer.train", args, {"model": self.model}, nonce="n")
+        self.intake.expect(call)
         self.flight = InFlight(call, sent=10.0, version=0)
 
     def put(self, state: dict[str, torch.Tensor]) -> Ref:
@@ -61,6 +57,16 @@ class Desk:
         payloads = {"update": update}
         return Reply(self.flight.call.identity, "n", full, payloads, Measures(1, 2, 0.5, 0.5, 7))  # type: ignore[arg-type]
 
+    def accept(self, reply: Reply) -> UpdateMeta:
+        """As the run does: the update lands between the two."""
+        landing = self.intake.begin(self.flight, reply, 20.0)
+        try:
+            self.arena.land(landing.slot, landing.reference, self.stores)
+        except AppflGcError:
+            self.intake.give_up(landing)
+            raise
+        return self.intake.accept(landing, 0.25, now=1.0)
+
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
@@ -69,34 +75,40 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     desk.arena.close()
 
 
-def test_a_good_update_lands_with_its_three_times_and_its_payload_goes_once_folded(desk: Desk) -> None:
+def test_a_good_update_lands_with_its_three_times(desk: Desk) -> None:
     update = desk.put(STATE)
-    meta = desk.intake.accept(desk.flight, desk.reply(update), answered=20.0, now=1.0)
+    meta = desk.accept(desk.reply(update))
     assert (meta.update, meta.sample_size, meta.steps) == (UpdateId("A", 1), 3, 7)
     assert meta.timing.queue == 6.0
     assert meta.timing.compute == 3.5
-    assert meta.timing.transfer >= 0.5
-    with desk.stores.open(update):
-        pass  # until it is folded, it is the only copy that a killed server leaves behind
-    (landed,) = desk.intake.take([meta.update])
-    assert torch.equal(desk.arena.state(landed.slot)["w"], STATE["w"])
-    desk.intake.free([landed])
-    assert desk.arena.landed == frozenset()
-    with pytest.raises(TransferError), desk.stores.open(update):
-        pass
+    assert meta.timing.transfer == 0.75
+    assert desk.intake.unused_grants(meta.update, update) == []
+    (accepted,) = desk.intake.take([meta.update])
+    assert torch.equal(desk.arena.state(accepted.slot)["w"], STATE["w"])
 
 
 def test_a_payload_that_is_not_the_clients_own_is_refused_and_stays(desk: Desk) -> None:
     with pytest.raises(WireError, match="not the one it was to make"):
-        desk.intake.accept(desk.flight, desk.reply(desk.model), 20.0, 1.0)
-    with desk.stores.open(desk.model) as buffer:
-        assert len(buffer) == desk.model.size
+        desk.accept(desk.reply(desk.model))
+    assert len(bytes_of(desk.stores, desk.model)) == desk.model.size
+
+
+def test_the_update_may_come_by_the_grant_of_an_earlier_attempt_and_the_others_are_withdrawn(
+    desk: Desk,
+) -> None:
+    update = desk.put(STATE)
+    again = desk.stores.grant([desk.model], desk.model.size)
+    call = replace(desk.flight.call, args={"grant": again})
+    desk.intake.expect(call)
+    desk.flight = InFlight(call, sent=10.0, version=0)
+    meta = desk.accept(desk.reply(update))
+    assert desk.intake.unused_grants(meta.update, update) == [again]
 
 
 def test_after_any_refusal_the_slot_is_free_for_a_good_update(desk: Desk) -> None:
     def refused(reply: Reply, error: type[Exception], message: str) -> None:
         with pytest.raises(error, match=message):
-            desk.intake.accept(desk.flight, reply, 20.0, 1.0)
+            desk.accept(reply)
 
     good = desk.put(STATE)
     refused(replace(desk.reply(good), payloads={}), WireError, "no update")
@@ -111,12 +123,12 @@ def test_after_any_refusal_the_slot_is_free_for_a_good_update(desk: Desk) -> Non
     )
     refused(desk.reply(desk.put({"w": torch.zeros(5)})), UpdateRefusedError, "shape")
     assert desk.metrics.read_text() == ""
-    desk.intake.accept(desk.flight, desk.reply(desk.put(STATE)), 20.0, 1.0)
+    desk.accept(desk.reply(desk.put(STATE)))
 
 
 def test_names_of_metrics_cannot_upset_a_terminal(desk: Desk) -> None:
     reply = desk.reply(desk.put(STATE), metrics={"loss\x1b[2J": 1.0, "loss": 2.0})
-    desk.intake.accept(desk.flight, reply, 20.0, 1.0)
+    desk.accept(reply)
     row = json.loads(desk.metrics.read_text())
     assert row["loss"] == 2.0
     assert not any("\x1b" in key for key in row)
@@ -124,7 +136,7 @@ def test_names_of_metrics_cannot_upset_a_terminal(desk: Desk) -> None:
 
 def test_metrics_cannot_stand_in_for_the_rows_own_fields_nor_crash_the_server(desk: Desk) -> None:
     reply = desk.reply(desk.put(STATE), metrics={"kind": 5.0, "round": 99.0, "huge": 10**400, "loss": 1.0})
-    desk.intake.accept(desk.flight, reply, 20.0, 1.0)
+    desk.accept(reply)
     row = json.loads(desk.metrics.read_text())
     assert (row["kind"], row["round"], row["loss"]) == ("client", 1, 1.0)
     assert "huge" not in row

@@ -147,6 +147,9 @@ class FileStore:
         if isinstance(locator, str) and LOCATOR.fullmatch(locator):
             (self.directory / locator).unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """See ``Store.sweep``: the run directory's owner removes it."""
+
     def close(self) -> None:
         """See ``Store.close``."""
 

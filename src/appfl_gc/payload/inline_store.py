@@ -69,5 +69,8 @@ class InlineStore:
     def withdraw(self, grant: Mapping[str, Json]) -> None:
         """See ``Store.withdraw``: there is nothing to end."""
 
+    def sweep(self) -> None:
+        """See ``Store.sweep``: the run directory's owner removes it."""
+
     def close(self) -> None:
         """See ``Store.close``."""

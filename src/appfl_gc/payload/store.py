@@ -78,5 +78,12 @@ class Store(Protocol):
             TransferError: if the store can't be reached.
         """
 
+    def sweep(self) -> None:
+        """The run is over: remove what is left of it, as far as the store tells whose things are.
+
+        Raises:
+            TransferError: if the store can't be reached.
+        """
+
     def close(self) -> None:
         """Drop connections. Deletes nothing; may be called again."""

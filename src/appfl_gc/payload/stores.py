@@ -68,6 +68,11 @@ class Stores:
         if self.large is not None and isinstance(large, dict):
             self.large.withdraw(large)
 
+    def sweep(self) -> None:
+        """See ``Store.sweep``."""
+        if self.large is not None:
+            self.large.sweep()
+
     def close(self) -> None:
         """See ``Store.close``."""
         if self.large is not None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from appfl_gc.config import ClientConfig
 from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import ErrorClass
 from appfl_gc.protocol.identity import CallId
-from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.update_spec import UpdateSpec
 from appfl_gc.protocol.wire import Json
 
 HELLO_ROUND = 0
+TRAIN = "trainer.train"
+SEND = "payload.send"
 
 
 @dataclass
@@ -37,20 +39,54 @@ class CallFactory:
 
     def hello(self, client: ClientConfig) -> Call:
         """The first call of a client."""
-        return self._call(client, HELLO_ROUND, "site.hello", {}, {})
+        return self._call(client, HELLO_ROUND, "site.hello", {})
 
     def train(
         self,
         client: ClientConfig,
         dispatch: int,
-        model: Ref,
-        grant: dict[str, Json],
         args: Mapping[str, Json],
+        compression: Mapping[str, Json],
         acknowledged: int,
     ) -> Call:
-        """Local training from ``model``; ``acknowledged`` is the last round whose reply the server has."""
-        more: dict[str, Json] = {"grant": grant, "acknowledged": acknowledged, "task": dict(args)}
-        return self._call(client, dispatch, "trainer.train", more, {"model": model})
+        """Local training; the call is yet to get its model and its grant.
+
+        Args:
+            client: who trains.
+            dispatch: number of the dispatch.
+            args: of the task.
+            compression: of ``update`` and ``model``, where there is any.
+            acknowledged: the last round whose reply the server has.
+        """
+        more: dict[str, Json] = {"acknowledged": acknowledged, "task": dict(args)}
+        if compression:
+            more["compression"] = dict(compression)
+        return self._call(client, dispatch, TRAIN, more)
+
+    def again(self, call: Call, error_class: ErrorClass, held: bool) -> Call:
+        """``call`` as a new attempt.
+
+        Args:
+            call: which failed.
+            error_class: how.
+            held: the site's outbox has the update, which only has to be sent from there.
+        """
+        dropped = {"of", "compute_again", "grant"}
+        args = {name: value for name, value in call.args.items() if name not in dropped}
+        channel = str(call.args.get("of", call.channel))
+        if held:
+            channel, args["of"] = SEND, channel
+        elif error_class is ErrorClass.TRANSFER:
+            args["compute_again"] = True
+        elif call.channel == SEND:
+            channel, args["of"] = SEND, channel
+        return replace(
+            call,
+            identity=call.identity.next_attempt(),
+            nonce=secrets.token_hex(16),
+            channel=channel,
+            args=args,
+        )
 
     def _constant_args(self, client: ClientConfig) -> dict[str, Json]:
         """What every call of ``client`` carries."""
@@ -63,19 +99,11 @@ class CallFactory:
             }
         return self._constant[client.client_id]
 
-    def _call(
-        self,
-        client: ClientConfig,
-        round_: int,
-        channel: str,
-        args: dict[str, Json],
-        payloads: Mapping[str, Ref],
-    ) -> Call:
+    def _call(self, client: ClientConfig, round_: int, channel: str, args: dict[str, Json]) -> Call:
         return Call(
             identity=CallId(self.run, round_, client.client_id),
             channel=channel,
             args={**self._constant_args(client), **args},
-            payloads=payloads,
             nonce=secrets.token_hex(16),
             seed=self.seed,
             threads=self.threads[client.client_id],

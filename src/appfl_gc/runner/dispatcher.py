@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from appfl_gc.control.plane import CallState, ControlPlane
 from appfl_gc.protocol.call import Call
@@ -45,14 +44,24 @@ class Dispatcher:
         self._plane = plane
         self._inbox = inbox
         self._in_flight: dict[str, InFlight] = {}
+        self._busy: dict[str, int] = {}
 
     @property
     def busy(self) -> frozenset[str]:
-        """The clients with a call in flight."""
-        return frozenset(self._in_flight)
+        """The clients for which something is under way: a call, or a payload before or after it."""
+        return frozenset(self._busy)
+
+    def begin(self, client: str, version: int) -> None:
+        """Something is under way for ``client``, with model ``version``, until ``done``."""
+        self._busy[client] = version
+
+    def done(self, client: str) -> None:
+        """Nothing is under way for ``client`` any more."""
+        self._busy.pop(client, None)
 
     def send(self, call: Call, version: int) -> None:
         """Send ``call``; ``version`` is the model version that it carries."""
+        self.begin(call.identity.client, version)
         self._in_flight[call.identity.client] = InFlight(call, time.monotonic(), version)
 
         def answered(future: Future[Reply]) -> None:
@@ -65,15 +74,6 @@ class Dispatcher:
         """Where the service keeps ``call``; see ``ControlPlane.task_group``."""
         return self._plane.task_group(call)
 
-    def next_attempt(self, flight: InFlight, compute_again: bool) -> Call:
-        """The same call as a new attempt. ``compute_again``: the site's stored reply is of no use."""
-        return replace(
-            flight.call,
-            identity=flight.call.identity.next_attempt(),
-            nonce=secrets.token_hex(16),
-            args={**flight.call.args, "compute_again": compute_again},
-        )
-
     def note(self, item: Progressed) -> bool:
         """Remember how far a call got; False if nobody waits for its answer any more, or it is no news."""
         flight = self._in_flight.get(item.progress.call.identity.client)
@@ -83,12 +83,15 @@ class Dispatcher:
         return True
 
     def take(self, item: Answered) -> InFlight | None:
-        """The call that ``item`` answers, no longer in flight; None if nobody waits for that answer."""
+        """The call that ``item`` answers, no longer in flight; None if nobody waits for that answer.
+
+        Its client stays busy until ``done``: the reply may be followed by a payload.
+        """
         flight = self._in_flight.get(item.call.identity.client)
         if flight is None or flight.call is not item.call:
             return None
         return self._in_flight.pop(item.call.identity.client)
 
     def in_use(self) -> frozenset[int]:
-        """Versions of the global model that calls in flight still need."""
-        return frozenset(flight.version for flight in self._in_flight.values())
+        """Versions of the global model that something under way still needs."""
+        return frozenset(self._busy.values())

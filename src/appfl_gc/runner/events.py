@@ -87,6 +87,19 @@ class ClientChanged:
 
 
 @dataclass(frozen=True)
+class PayloadMoving:
+    """A payload that takes its time: ``done`` bytes of ``size`` have moved (0: the size is not known).
+
+    ``client`` sends its update; "" for the global model on its way out.
+    """
+
+    client: str
+    what: str
+    done: int
+    size: int
+
+
+@dataclass(frozen=True)
 class ClientTrained:
     """An update was accepted: the row of ``metrics.jsonl`` for this client and round."""
 
@@ -163,6 +176,7 @@ RunEvent: TypeAlias = (
     RunStarted
     | EndpointsChecked
     | ClientChanged
+    | PayloadMoving
     | ClientTrained
     | RoundStarted
     | RoundFinished

@@ -16,9 +16,11 @@ from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import ClientConfig
 from appfl_gc.control.plane import CallState
 from appfl_gc.payload.arena import Arena
-from appfl_gc.payload.stores import Stores
+from appfl_gc.payload.grants import public
+from appfl_gc.payload.inline_store import InlineStore
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport, UserCodeError, VersionError
+from appfl_gc.protocol.reference import HELD
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.schedule import (
     Action,
@@ -39,17 +41,19 @@ from appfl_gc.protocol.schedule import (
     UpdateId,
     WakeAt,
 )
-from appfl_gc.protocol.wire import WireError, as_count, as_line
+from appfl_gc.protocol.wire import WireError, as_count, as_line, as_object
 from appfl_gc.runner.calls import HELLO_ROUND, CallFactory
+from appfl_gc.runner.courier import Courier
 from appfl_gc.runner.dispatcher import Dispatcher, InFlight
-from appfl_gc.runner.events import ClientChanged, ClientFailed, ClientState, Outcome
+from appfl_gc.runner.events import ClientChanged, ClientFailed, ClientState, Outcome, PayloadMoving
 from appfl_gc.runner.global_model import GlobalModel
-from appfl_gc.runner.inbox import Answered, Inbox, Interrupted, Progressed
+from appfl_gc.runner.inbox import Answered, Inbox, Interrupted, Landed, Moved, Noticed, Prepared, Progressed
 from appfl_gc.runner.intake import Intake
 from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.policy import FailurePolicy, Verdict
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.rounds import Rounds
+from appfl_gc.runner.routes import Routes
 from appfl_gc.scheduler.base import Scheduler
 
 _SHOWN_AS: Mapping[CallState, ClientState] = MappingProxyType(
@@ -71,12 +75,13 @@ class Parts:
     calls: CallFactory
     inbox: Inbox
     dispatcher: Dispatcher
-    stores: Stores
+    routes: Routes
     arena: Arena
     scheduler: Scheduler
     aggregator: Aggregator | UserClassAggregator
     policy: FailurePolicy
     model: GlobalModel
+    courier: Courier
     intake: Intake
     rounds: Rounds
     journal: Journal
@@ -171,6 +176,14 @@ class FederatedRun:
                 self._progressed(item)
             case Answered():
                 self._answered(item)
+            case Landed():
+                self._landed(item)
+            case Moved():
+                self._parts.recorder.tell(PayloadMoving(item.client, item.what, item.done, item.size))
+            case Noticed():
+                self._parts.recorder.log(item.message, logging.WARNING)
+            case tuple():
+                self._prepared(item)
 
     def _interrupted(self, item: Interrupted) -> None:
         self._parts.recorder.log(f"{item.signal}: the run ends; what is done is saved.", logging.WARNING)
@@ -196,28 +209,47 @@ class FederatedRun:
         flight = self._parts.dispatcher.take(item)
         if flight is None:
             return
-        error = item.error
-        if item.reply is not None:
-            self._parts.recorder.client_lines(flight.call.identity.client, item.reply.log)
+        error, reply = item.error, item.reply
+        if reply is not None:
+            self._parts.recorder.client_lines(flight.call.identity.client, reply.log)
             if error is None:
-                error = self._accept(flight, item.reply, item.at)
+                error = self._take_in(flight, reply, item.at)
         if error is not None:
-            self._failed(flight, error)
+            held = reply is not None and any(ref.scheme == HELD for ref in reply.payloads.values())
+            self._failed(flight, error, held)
 
-    def _accept(self, flight: InFlight, reply: Reply, at: float) -> ErrorReport | None:
+    def _take_in(self, flight: InFlight, reply: Reply, at: float) -> ErrorReport | None:
         """Take a good reply in; what is wrong with it, if it is not good after all."""
         try:
             if flight.call.identity.round == HELLO_ROUND:
                 self._met(flight, reply)
-                return None
-            meta = self._parts.intake.accept(flight, reply, at, self.now)
+                self._parts.dispatcher.done(flight.call.identity.client)
+            else:
+                self._parts.courier.land(self._parts.intake.begin(flight, reply, at))
         except WireError as error:
             return ErrorReport(ErrorClass.PROTOCOL, str(error))
         except AppflGcError as error:
             return error.report
-        self._acknowledged[meta.update.client] = meta.update.dispatch
-        self._feed(Arrived(meta))
         return None
+
+    def _landed(self, item: Landed) -> None:
+        """An update is in its slot, or could not be brought there."""
+        parts, landing = self._parts, item.landing
+        client = landing.flight.call.identity.client
+        if item.error is not None:
+            parts.intake.give_up(landing)
+            if item.error.error_class is ErrorClass.UPDATE_REFUSED:
+                parts.courier.evict(client, landing.reference)
+            # Where others run the store, the site has a copy of its own.
+            held = parts.routes.of(client).stores.remote and landing.reference.scheme != InlineStore.scheme
+            self._failed(landing.flight, item.error, held)
+            return
+        meta = parts.intake.accept(landing, item.seconds, self.now)
+        parts.dispatcher.done(client)
+        for grant in parts.intake.unused_grants(meta.update, landing.reference):
+            parts.courier.withdraw(client, grant)
+        self._acknowledged[client] = meta.update.dispatch
+        self._feed(Arrived(meta))
 
     def _met(self, flight: InFlight, reply: Reply) -> None:
         parts, values, client = self._parts, reply.values, flight.call.identity.client
@@ -243,8 +275,8 @@ class FederatedRun:
 
     # Failures
 
-    def _failed(self, flight: InFlight, error: ErrorReport) -> None:
-        """Do what the policy says."""
+    def _failed(self, flight: InFlight, error: ErrorReport, held: bool = False) -> None:
+        """Do what the policy says. ``held``: the site has the update and can send it again."""
         parts, identity = self._parts, flight.call.identity
         greeting = identity.round == HELLO_ROUND
         verdict = parts.policy.failed(identity.client, error.error_class, identity.attempt, greeting)
@@ -261,22 +293,25 @@ class FederatedRun:
         )
         parts.recorder.tell(ClientFailed(identity.client, identity.round, error, final=not retried))
         if retried:
-            again = parts.dispatcher.next_attempt(
-                flight, compute_again=error.error_class is ErrorClass.TRANSFER
-            )
-            parts.journal.append(
-                self.now,
-                "retry",
-                client=identity.client,
-                round=identity.round,
-                attempt=again.identity.attempt,
-                nonce=again.nonce,
-                task_group=parts.dispatcher.task_group(again),
-            )
-            parts.journal.flush()
-            parts.dispatcher.send(again, flight.version)
+            again = parts.calls.again(flight.call, error.error_class, held)
             parts.recorder.tell(ClientChanged(identity.client, ClientState.RETRYING, identity.round))
+            if greeting:
+                parts.journal.append(
+                    self.now,
+                    "retry",
+                    client=identity.client,
+                    round=identity.round,
+                    attempt=again.identity.attempt,
+                    nonce=again.nonce,
+                    task_group=parts.dispatcher.task_group(again),
+                )
+                self._send([(again, flight.version)])
+            else:
+                self._request([(again, flight.version)])
             return
+        parts.dispatcher.done(identity.client)
+        for grant in parts.intake.unused_grants(UpdateId(identity.client, identity.round), None):
+            parts.courier.withdraw(identity.client, grant)
         named = replace(error, message=f"Client {identity.client}: {error.message}")
         self.ending.set_aside[identity.client] = named
         parts.recorder.tell(
@@ -298,19 +333,19 @@ class FederatedRun:
         ready: list[tuple[Call, int]] = []
         for action in self._parts.scheduler.step(self.now, event):
             if isinstance(action, Dispatch):
-                ready.append((self._prepare(action, first=not ready), action.version))
+                ready.append((self._call_of(action, first=not ready), action.version))
             else:
-                self._send(ready)
+                self._request(ready)
                 ready = []
                 self._act(action)
-        self._send(ready)
+        self._request(ready)
 
     def _act(self, action: Action) -> None:
         match action:
             case Aggregate():
                 self._aggregate(action)
             case Release():
-                self._parts.model.release(action.version, self._parts.dispatcher.in_use())
+                self._parts.courier.release(action.version, self._parts.dispatcher.in_use())
             case WakeAt():
                 heapq.heappush(self._timers, action.at)
             case Hold():
@@ -322,35 +357,55 @@ class FederatedRun:
             case Finish():
                 self.ending.be(Outcome.PARTIAL if self.ending.set_aside else Outcome.FINISHED)
 
-    def _prepare(self, action: Dispatch, first: bool) -> Call:
-        """The call of ``action``, in the journal; ``first`` of those that go out together."""
+    def _call_of(self, action: Dispatch, first: bool) -> Call:
+        """The call of ``action``, without model and grant; ``first`` of those that go out together."""
         parts = self._parts
         if first and not parts.dispatcher.busy:
             parts.rounds.begin()
-        model = parts.model.reference(action.version)
-        call = parts.calls.train(
+        return parts.calls.train(
             parts.clients[action.client],
             action.dispatch,
-            model,
-            parts.stores.grant(),
             action.args,
+            parts.routes.compression(action.client),
             self._acknowledged.get(action.client, HELLO_ROUND),
         )
-        parts.journal.append(
-            self.now,
-            "dispatch",
-            client=action.client,
-            round=action.dispatch,
-            version=action.version,
-            model=model.checksum,
-            nonce=call.nonce,
-            seed=call.seed,
-            threads=call.threads,
-            args=dict(action.args),
-            grant=call.args["grant"],
-            task_group=parts.dispatcher.task_group(call),
-        )
-        return call
+
+    def _request(self, calls: Sequence[tuple[Call, int]]) -> None:
+        """Have calls, each with the version of the model that it carries, prepared to be sent."""
+        if not calls:
+            return
+        for call, version in calls:
+            self._parts.dispatcher.begin(call.identity.client, version)
+        self._parts.courier.prepare(calls)
+
+    def _prepared(self, items: Sequence[Prepared]) -> None:
+        """Calls have their models and grants: they go into the journal, and out."""
+        parts, ready = self._parts, []
+        for item in items:
+            call = item.call
+            if item.error is not None:
+                self._failed(InFlight(call, time.monotonic(), item.version), item.error)
+                continue
+            parts.intake.expect(call)
+            parts.journal.append(
+                self.now,
+                "dispatch" if call.identity.attempt == 1 else "retry",
+                client=call.identity.client,
+                round=call.identity.round,
+                attempt=call.identity.attempt,
+                channel=call.channel,
+                version=item.version,
+                model=call.payloads["model"].checksum,
+                nonce=call.nonce,
+                seed=call.seed,
+                threads=call.threads,
+                args=call.args["task"],
+                grant=public(as_object(call.args["grant"], "The grant")),
+                task_group=parts.dispatcher.task_group(call),
+            )
+            ready.append((call, item.version))
+        if self.ending.outcome is None:
+            self._send(ready)
 
     def _send(self, calls: Sequence[tuple[Call, int]]) -> None:
         """Send calls with the model versions that they carry, once the journal is on disk, with one flush."""
@@ -361,7 +416,8 @@ class FederatedRun:
         for call, version in calls:
             parts.dispatcher.send(call, version)
             identity = call.identity
-            parts.recorder.tell(ClientChanged(identity.client, ClientState.WORKING, identity.round))
+            state = ClientState.CONNECTING if identity.round == HELLO_ROUND else ClientState.WORKING
+            parts.recorder.tell(ClientChanged(identity.client, state, identity.round))
 
     def _aggregate(self, action: Aggregate) -> None:
         parts = self._parts
@@ -381,6 +437,9 @@ class FederatedRun:
             model=parts.model.file.name,
         )
         parts.journal.flush()
+        for update in updates:
+            parts.arena.free(update.slot)
+            parts.courier.evict(update.meta.update.client, update.reference)
         parts.intake.free(updates)
         parts.rounds.finish(updates, self.now)
         self._feed(Aggregated(version))

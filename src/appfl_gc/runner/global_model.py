@@ -1,31 +1,34 @@
-"""The global model: one file a version, in the payload codec's format, and where it lies for the sites."""
+"""The global model's versions: one file each, put once into each store that needs it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from appfl_gc.aggregator.base import Aggregator
 from appfl_gc.aggregator.reduction import aggregate
 from appfl_gc.aggregator.user_class import UserClassAggregator
-from appfl_gc.payload import model_file
+from appfl_gc.payload import coding, model_file
 from appfl_gc.payload.arena import Arena
-from appfl_gc.payload.codec import Encoding
-from appfl_gc.payload.stores import FileStore, Stores
+from appfl_gc.payload.codec import CODEC, Encoding
+from appfl_gc.payload.encoded import Encoded, MappedFile
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.schedule import UpdateMeta
+from appfl_gc.runner.routes import Route
 from appfl_gc.runner.run_directory import RunDirectory
 
 
 class GlobalModel:
     """Versions of the global model, from 0. A version goes when it is released and nothing needs it."""
 
-    def __init__(self, directory: RunDirectory, stores: Stores, initial: Path) -> None:
+    def __init__(self, directory: RunDirectory, initial: Path) -> None:
         self._directory = directory
-        self._stores = stores
-        self._refs: dict[int, Ref] = {}
+        self._refs: dict[int, dict[Route, Ref]] = {}
         self._files = {0: initial}
         self._released: set[int] = set()
+        self._lock = threading.Lock()
         self.version = 0
 
     @property
@@ -33,17 +36,29 @@ class GlobalModel:
         """The file of the newest version."""
         return self._files[self.version]
 
-    def reference(self, version: int) -> Ref:
-        """Where sites find ``version``; it is put into a store once, however many clients ask."""
-        if version not in self._refs:
-            self._refs[version] = self._put(self._files[version])
-        return self._refs[version]
+    def reference(self, version: int, route: Route, sent: Callable[[int], None]) -> Ref:
+        """Where sites on ``route`` find ``version``; it is put there once, however many clients ask.
 
-    def _put(self, file: Path) -> Ref:
-        large = self._stores.large
-        if isinstance(large, FileStore) and file.stat().st_size > self._stores.inline.limit:
-            return large.adopt(file)
-        return self._stores.put(Encoding(model_file.open(file)))
+        Called by one thread at a time. ``sent`` hears how many bytes are out.
+
+        Raises:
+            TransferError: if the store does not take it.
+        """
+        known = self._refs.setdefault(version, {})
+        if route not in known:
+            reference = route.stores.put(self._encoded(version, route), sent)
+            with self._lock:
+                known[route] = reference
+        return known[route]
+
+    def _encoded(self, version: int, route: Route) -> Encoded:
+        file = self._files[version]
+        payload: Encoded = MappedFile(file, CODEC)
+        if route.model.compression is not None:
+            payload = coding.compressed(
+                Encoding(model_file.open(file)), route.model, self._directory.payloads
+            )
+        return coding.sealed(payload, route.model) if route.stores.choice(payload.size).remote else payload
 
     def advance(
         self,
@@ -60,12 +75,24 @@ class GlobalModel:
         self._files[self.version] = new
         return self.version
 
-    def release(self, version: int, in_use: frozenset[int]) -> None:
-        """No new call will carry ``version``: it goes, with those released before, once no call uses it."""
+    def release(self, version: int, in_use: frozenset[int]) -> list[Callable[[], None]]:
+        """No new call will carry ``version``: it goes, with those released before, once no call uses it.
+
+        Returns what is to be done for that, which may take the time of a network.
+        """
         self._released.add(version)
-        for version in self._released - in_use - {self.version}:
-            self._released.remove(version)
-            reference = self._refs.pop(version, None)
-            if reference is not None:
-                self._stores.evict(reference)
-            self._files.pop(version).unlink(missing_ok=True)
+        actions: list[Callable[[], None]] = []
+        for gone in self._released - in_use - {self.version}:
+            self._released.remove(gone)
+            actions += self._evictions(gone)
+            actions.append(partial(self._files.pop(gone).unlink, missing_ok=True))
+        return actions
+
+    def release_all(self) -> list[Callable[[], None]]:
+        """The run ends: what is to be done so that no store holds any version. The files stay."""
+        return [action for version in list(self._refs) for action in self._evictions(version)]
+
+    def _evictions(self, version: int) -> list[Callable[[], None]]:
+        with self._lock:
+            references = self._refs.pop(version, {})
+        return [partial(route.stores.evict, reference) for route, reference in references.items()]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import queue
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from appfl_gc.control.plane import Progress
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport
 from appfl_gc.protocol.reply import Reply
+
+if TYPE_CHECKING:
+    from appfl_gc.runner.intake import Landing
 
 
 @dataclass(frozen=True)
@@ -51,5 +54,43 @@ class Interrupted:
     signal: str
 
 
-Item: TypeAlias = Answered | Progressed | Interrupted
+@dataclass(frozen=True)
+class Prepared:
+    """A call has its model and its grant and can be sent, or ``error`` says why not.
+
+    ``version`` is the version of the global model that it carries.
+    """
+
+    call: Call
+    version: int
+    error: ErrorReport | None
+
+
+@dataclass(frozen=True)
+class Landed:
+    """An update has its slot and passed the gate, or ``error`` says why not. ``seconds``: how long it took."""
+
+    landing: Landing
+    seconds: float
+    error: ErrorReport | None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Of a payload ``done`` bytes of ``size`` have moved; ``client`` is "" for the global model, size 0 unknown."""
+
+    client: str
+    what: str
+    done: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """Something for the log that changes nothing."""
+
+    message: str
+
+
+Item: TypeAlias = "Answered | Progressed | Interrupted | tuple[Prepared, ...] | Landed | Moved | Noticed"
 Inbox: TypeAlias = "queue.SimpleQueue[Item]"

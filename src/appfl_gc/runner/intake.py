@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from appfl_gc.payload.arena import Arena
-from appfl_gc.payload.stores import Stores, granted
-from appfl_gc.protocol.errors import TransferError, UpdateRefusedError
+from appfl_gc.payload.grants import granted, large_part
+from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
@@ -23,7 +21,28 @@ from appfl_gc.runner.recorder import Recorder
 
 
 @dataclass(frozen=True)
-class Landed:
+class Landing:
+    """An update that is announced and yet to be brought in.
+
+    Attributes:
+        flight: the call that was answered.
+        reply: its reply.
+        answered: when that came, in monotonic seconds.
+        reference: where the update is.
+        sample_size: of the client.
+        slot: where it goes.
+    """
+
+    flight: InFlight
+    reply: Reply
+    answered: float
+    reference: Ref
+    sample_size: int
+    slot: int
+
+
+@dataclass(frozen=True)
+class Accepted:
     """An accepted update: what is known of it, its slot, the client's metrics, and its payload."""
 
     meta: UpdateMeta
@@ -40,59 +59,54 @@ class Intake:
     """
 
     def __init__(
-        self,
-        clients: Sequence[str],
-        arena: Arena,
-        stores: Stores,
-        journal: Journal,
-        metrics: MetricsFile,
-        recorder: Recorder,
+        self, clients: Sequence[str], slots: int, journal: Journal, metrics: MetricsFile, recorder: Recorder
     ) -> None:
         self._own_slot = {client: slot for slot, client in enumerate(clients)}
-        self._arena = arena
-        self._stores = stores
         self._journal = journal
         self._metrics = metrics
         self._recorder = recorder
-        self._free = set(range(arena.slots))
-        self._landed: dict[UpdateId, Landed] = {}
+        self._free = set(range(slots))
+        self._accepted: dict[UpdateId, Accepted] = {}
+        self._grants: dict[UpdateId, list[Mapping[str, Json]]] = {}
 
-    def accept(self, flight: InFlight, reply: Reply, answered: float, now: float) -> UpdateMeta:
-        """Land the update of ``reply``.
+    def expect(self, call: Call) -> None:
+        """``call`` is about to go out: its reply may use its grant, or that of an earlier attempt."""
+        grant = as_object(call.args["grant"], "The grant")
+        self._grants.setdefault(_update_id(call), []).append(grant)
 
-        Args:
-            flight: the call that it answers.
-            reply: without an error.
-            answered: when it came, monotonic seconds.
-            now: second of the run.
+    def begin(self, flight: InFlight, reply: Reply, answered: float) -> Landing:
+        """Check what ``reply``, which has no error, says of its update, and keep a slot for that.
 
         Raises:
-            WireError: if the reply lacks something.
-            TransferError, UpdateRefusedError: if the update does not pass the gate; the slot stays free.
+            WireError: if the reply lacks something, or names a payload that it was not to make.
         """
-        identity = flight.call.identity
-        update = UpdateId(identity.client, identity.round)
+        call = flight.call
         reference = reply.payloads.get("update")
         if reference is None:
             raise WireError("The reply has no update.")
-        if not granted(as_object(flight.call.args["grant"], "The grant"), reference):
+        if not any(granted(grant, reference) for grant in self._grants.get(_update_id(call), ())):
             raise WireError("The reply names a payload that is not the one it was to make.")
         sample_size = as_count(reply.values.get("sample_size"), "The sample size")
-        own = self._own_slot[identity.client]
+        own = self._own_slot[call.identity.client]
         slot = own if own in self._free else min(self._free)
-        begun = time.monotonic()
-        try:
-            self._arena.land(slot, reference, self._stores)
-        except UpdateRefusedError:
-            self._evict(reference)
-            raise
         self._free.remove(slot)
-        split = Timing.split(answered - flight.sent, reply.measures)
-        timing = Timing(split.queue, split.compute, split.transfer + time.monotonic() - begun)
-        meta = UpdateMeta(update, flight.version, sample_size, reply.measures.steps, timing)
+        return Landing(flight, reply, answered, reference, sample_size, slot)
+
+    def give_up(self, landing: Landing) -> None:
+        """The update did not pass: its slot is free again."""
+        self._free.add(landing.slot)
+
+    def accept(self, landing: Landing, seconds: float, now: float) -> UpdateMeta:
+        """The update has landed, after ``seconds``, at second ``now`` of the run: put it into the books."""
+        flight, reply, reference = landing.flight, landing.reply, landing.reference
+        identity = flight.call.identity
+        update = _update_id(flight.call)
+        split = Timing.split(landing.answered - flight.sent, reply.measures)
+        timing = Timing(split.queue, split.compute, split.transfer + seconds)
+        meta = UpdateMeta(update, flight.version, landing.sample_size, reply.measures.steps, timing)
         metrics = numeric_metrics(reply.values.get("metrics"))
         self._warn_of_missing(identity.client, reply.values.get("metrics"), metrics)
-        self._landed[update] = Landed(meta, slot, metrics, reference)
+        self._accepted[update] = Accepted(meta, landing.slot, metrics, reference)
         self._journal.append(
             now,
             "arrived",
@@ -101,7 +115,7 @@ class Intake:
             attempt=identity.attempt,
             version=flight.version,
             checksum=reference.checksum,
-            sample_size=sample_size,
+            sample_size=landing.sample_size,
             measures=reply.measures.to_json(),
             queue=timing.queue,
         )
@@ -112,17 +126,18 @@ class Intake:
                 "round": identity.round,
                 "client": identity.client,
                 "at": now,
-                "sample_size": sample_size,
+                "sample_size": landing.sample_size,
                 "steps": meta.steps,
                 "queue_seconds": timing.queue,
                 "compute_seconds": timing.compute,
                 "transfer_seconds": timing.transfer,
                 "bytes_up": reference.size,
-                **_states(flight, answered),
+                **_compression(reply),
+                **_states(flight, landing.answered),
             }
         )
         self._recorder.tell(
-            ClientTrained(identity.client, identity.round, meta.steps, sample_size, timing, metrics)
+            ClientTrained(identity.client, identity.round, meta.steps, landing.sample_size, timing, metrics)
         )
         down = flight.call.payloads["model"].size
         self._recorder.tell(
@@ -131,6 +146,12 @@ class Intake:
             )
         )
         return meta
+
+    def unused_grants(self, update: UpdateId, reference: Ref | None) -> list[Mapping[str, Json]]:
+        """Grants of ``update`` by which nothing will come any more; ``reference``: what has come."""
+        grants = self._grants.pop(update, [])
+        used = [reference is not None and _lies_by(grant, reference) for grant in grants]
+        return [grant for grant, uses in zip(grants, used, strict=True) if not uses]
 
     def _warn_of_missing(self, client: str, sent: Json, metrics: Mapping[str, float]) -> None:
         missing = sorted(name for name in sent if name not in metrics) if isinstance(sent, dict) else []
@@ -141,22 +162,28 @@ class Intake:
                 logging.WARNING,
             )
 
-    def take(self, updates: Sequence[UpdateId]) -> list[Landed]:
+    def take(self, updates: Sequence[UpdateId]) -> list[Accepted]:
         """The accepted ``updates``, which are no longer kept; give their slots back with ``free``."""
-        return [self._landed.pop(update) for update in updates]
+        return [self._accepted.pop(update) for update in updates]
 
-    def free(self, landed: Sequence[Landed]) -> None:
-        """Updates are folded and the journal says so: give their slots back and let their payloads go."""
-        for update in landed:
-            self._arena.free(update.slot)
-            self._free.add(update.slot)
-            self._evict(update.reference)
+    def free(self, accepted: Sequence[Accepted]) -> None:
+        """Updates are folded and the journal says so: give their slots back."""
+        self._free.update(update.slot for update in accepted)
 
-    def _evict(self, reference: Ref) -> None:
-        try:
-            self._stores.evict(reference)
-        except TransferError as error:
-            self._recorder.log(str(error), logging.WARNING)
+
+def _update_id(call: Call) -> UpdateId:
+    return UpdateId(call.identity.client, call.identity.round)
+
+
+def _lies_by(grant: Mapping[str, Json], reference: Ref) -> bool:
+    return reference.scheme == large_part(grant).get("scheme") and granted(grant, reference)
+
+
+def _compression(reply: Reply) -> dict[str, float]:
+    """The columns ``compression_ratio`` and ``compression_error`` where the update was compressed."""
+    told = numeric_metrics(reply.values.get("compression"))
+    named = {"ratio": "compression_ratio", "largest_error": "compression_error"}
+    return {column: told[name] for name, column in named.items() if name in told}
 
 
 def _states(flight: InFlight, answered: float) -> dict[str, Json]:

@@ -13,7 +13,7 @@ from appfl_gc.config.schema.block import thaw
 from appfl_gc.config.schema.server_configs import ControlConfigs
 from appfl_gc.control.local.engine import EngineSettings
 from appfl_gc.control.local.plane import LocalPlane
-from appfl_gc.control.plane import ControlPlane, Progress
+from appfl_gc.control.plane import Capabilities, ControlPlane, Progress
 from appfl_gc.control.routed import RoutedPlane
 from appfl_gc.payload.cores import available_cores
 from appfl_gc.runner.events import RunEvent
@@ -35,11 +35,13 @@ class Planes:
         plane: delivers every call.
         threads: CPU threads of each client's tensor operations; 0 where its site chooses.
         services: the Globus Compute service, as the identity of each client at an endpoint sees it.
+        capabilities: of the control plane of each client.
     """
 
     plane: ControlPlane
     threads: dict[str, int]
     services: Mapping[str, ComputeService]
+    capabilities: Mapping[str, Capabilities]
 
 
 def identities(federation: Federation, tokens: tuple[str | None, str | None]) -> dict[str, Identity]:
@@ -83,7 +85,8 @@ def make_planes(
         plane_of |= dict.fromkeys(submitters, far)
     kinds = {id(plane): plane for plane in plane_of.values()}
     one = kinds.popitem()[1] if len(kinds) == 1 else RoutedPlane(plane_of)
-    return Planes(one, threads, services)
+    capabilities = {client: plane.capabilities for client, plane in plane_of.items()}
+    return Planes(one, threads, services, capabilities)
 
 
 def await_endpoints(

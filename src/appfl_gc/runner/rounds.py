@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from appfl_gc.runner.events import RoundFinished, RoundStarted
 from appfl_gc.runner.global_model import GlobalModel
-from appfl_gc.runner.intake import Landed
+from appfl_gc.runner.intake import Accepted
 from appfl_gc.runner.metrics import BEST_BY, MetricsFile, weighted_means
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.run_directory import RunDirectory
@@ -42,7 +42,7 @@ class Rounds:
         self._begun = time.monotonic()
         self._recorder.tell(RoundStarted(self.done + 1))
 
-    def finish(self, updates: Sequence[Landed], now: float) -> None:
+    def finish(self, updates: Sequence[Accepted], now: float) -> None:
         """The global model has a new version, made of ``updates``, at second ``now`` of the run."""
         self._directory.keep_model(self._model.file, self._directory.last)
         metrics = weighted_means((update.meta.sample_size, update.metrics) for update in updates)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,14 @@ from appfl_gc.aggregator.base import Aggregator
 from appfl_gc.aggregator.registry import make_aggregator
 from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import Federation
-from appfl_gc.control.plane import ControlPlane
 from appfl_gc.payload import codec, model_file
 from appfl_gc.payload.arena import Arena
-from appfl_gc.payload.stores import FileStore, InlineStore, Stores
-from appfl_gc.protocol.errors import NotSupportedError, UpdateRefusedError, UsageError
+from appfl_gc.payload.codec import Layout
+from appfl_gc.protocol.errors import UpdateRefusedError, UsageError
 from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.protocol.update_spec import Meaning, UpdateSpec
 from appfl_gc.runner.calls import CallFactory
+from appfl_gc.runner.courier import Courier
 from appfl_gc.runner.dispatcher import Dispatcher
 from appfl_gc.runner.events import RunStarted
 from appfl_gc.runner.federated_run import Parts
@@ -36,6 +38,7 @@ from appfl_gc.runner.planes import await_endpoints, make_planes
 from appfl_gc.runner.policy import FailurePolicy
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.rounds import Rounds
+from appfl_gc.runner.route_setup import make_routes
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.server_sources import ServerSources
 from appfl_gc.runner.validation import ServerValidation
@@ -47,9 +50,6 @@ from appfl_gc.site.host import environment_record
 from appfl_gc.site.source_loader import SourceLoader
 from appfl_gc.site.trainer.base import delta_names, load_state
 from appfl_gc.version import VERSION
-
-FILES_ARE_FASTER_FROM = 16 * 1024
-"""Bytes of a payload from which on files take less time than messages; measured between 4 kB and 16 kB."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,23 @@ def set_up(
     update_spec = _update_spec(model, spec, first.train_configs.send_gradient)
 
     planes = make_planes(federation, directory, inbox, (options.compute_token, options.openid_token))
+    stop = threading.Event()
+    routes = make_routes(
+        federation,
+        planes.capabilities,
+        directory,
+        initial.stat().st_size,
+        Layout.of(update_spec),
+        recorder,
+        stop,
+    )
+    stack.callback(routes.close, lambda text: recorder.log(text, logging.WARNING))
     stack.callback(planes.plane.close)
-    stores = _stores(server.control_configs.inline_limit_bytes, planes.plane, directory, initial)
     arena = Arena(update_spec, len(names), directory.payloads)
     stack.callback(arena.close)
+    global_model = GlobalModel(directory, initial)
+    courier = Courier(routes, global_model, arena, inbox, stop)
+    stack.callback(courier.close)
     load_state(model, model_file.open(initial))
     validation = _validation(federation, sources, seed)
     scheduler = _scheduler(federation, sources, seed)
@@ -125,19 +138,19 @@ def set_up(
         RunStarted(run_id, directory.path, tuple(names), server.num_global_epochs, spec.nbytes, parameters)
     )
     await_endpoints(federation, planes, recorder.tell, inbox)
-    global_model = GlobalModel(directory, stores, initial)
     return Parts(
         clients=clients,
         calls=calls,
         inbox=inbox,
         dispatcher=Dispatcher(planes.plane, inbox),
-        stores=stores,
+        routes=routes,
         arena=arena,
         scheduler=scheduler,
         aggregator=aggregator,
         policy=FailurePolicy(names, fault.retries, fault.quorum),
         model=global_model,
-        intake=Intake(names, arena, stores, journal, metrics, recorder),
+        courier=courier,
+        intake=Intake(names, arena.slots, journal, metrics, recorder),
         rounds=Rounds(directory, global_model, validation, metrics, recorder),
         journal=journal,
         recorder=recorder,
@@ -151,26 +164,6 @@ def _refuse_what_is_missing(federation: Federation, options: RunOptions) -> None
             "server_configs.val_data_configs.",
             "Add dataset_path, dataset_name and batch_size there, as in server_fedavg_withval.yaml.",
         )
-
-
-def _stores(inline_limit: int, plane: ControlPlane, directory: RunDirectory, initial: Path) -> Stores:
-    """Where payloads travel.
-
-    Raises:
-        NotSupportedError: if the model is too large for messages and there is no store that sites reach.
-    """
-    limit = min(inline_limit, plane.capabilities.inline_limit)
-    if plane.capabilities.shared_file_system:
-        return Stores(InlineStore(min(limit, FILES_ARE_FASTER_FROM)), FileStore(directory.payloads))
-    size = initial.stat().st_size
-    if size > limit:
-        raise NotSupportedError(
-            f"The model has {size:,} bytes; inside a message of {plane.capabilities.name} it may have {limit:,}, "
-            "and stores for larger models (S3, ProxyStore) are not supported yet. Nothing was sent.",
-            "Use a smaller model, or rehearse with --local, where models travel by files. "
-            "control_configs.inline_limit_bytes and request_limit_bytes set the limit.",
-        )
-    return Stores(InlineStore(limit))
 
 
 def _initial_file(model: nn.Module, spec: UpdateSpec, directory: RunDirectory, given: Path | None) -> Path:

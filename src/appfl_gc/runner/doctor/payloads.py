@@ -151,6 +151,7 @@ def _messages(federation: Federation, encoding: Encoding) -> Sizes:
 
     stores = Stores(InlineStore(encoding.size))
     reference = stores.put(encoding)
+    grant = stores.grant([reference], encoding.size)
     remote = [client for client in federation.clients if client.endpoint_id != LOCAL]
     seed = federation.clients[0].model_configs.seed
     calls = CallFactory(
@@ -162,7 +163,8 @@ def _messages(federation: Federation, encoding: Encoding) -> Sizes:
     )
     requests, reply = {}, 0
     for client in remote:
-        call = calls.train(client, 1, reference, stores.grant(), {}, 0)
+        call = calls.train(client, 1, {}, {}, 0)
+        call = replace(call, payloads={"model": reference}, args={**call.args, "grant": grant})
         settings = client.settings
         beside = [thaw(settings.user_endpoint_config), thaw(settings.resource_specification)]
         requests[client.client_id] = (
