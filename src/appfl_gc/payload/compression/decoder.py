@@ -130,6 +130,8 @@ class _Decoder:
 
     def await_start(self) -> None:
         if self._answer(_PATIENCE) != READY:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
             raise TransferError(
                 f"The decoding process did not start (exit status {self._process.poll()}).",
                 "Is there memory for another process on this machine?",
