@@ -17,8 +17,10 @@ from appfl_gc.config.merging import Layered, has_interpolation
 from appfl_gc.config.overrides import apply_overrides
 from appfl_gc.config.schema.block import Block
 from appfl_gc.config.schema.client import Client
+from appfl_gc.config.schema.comm_configs import CommConfigs
 from appfl_gc.config.schema.server_configs import ServerConfigs
 from appfl_gc.config.sources import SourceReader
+from appfl_gc.config.transfers import check_transfers
 from appfl_gc.config.typing_check import TypedCheck
 from appfl_gc.config.wanted_sources import client_sources, server_sources
 from appfl_gc.protocol.source import Source
@@ -242,9 +244,13 @@ class _Reading:
         checker = TypedCheck(entry, self.findings, lambda path: own_trainer and path == ("train_configs",))
         settings = checker.typed(Client)
         rules.check_client(settings, checker)
+        settings = settings.model_copy(update={"comm_configs": self._transfers(settings.comm_configs, checker)})
         sources = client_sources(settings, checker, reader, (self.clients, self.server))
         self.views.append((f"client {name}", entry, settings))
         return ClientConfig(name, settings.endpoint_id, settings, sources)
+
+    def _transfers(self, comm: CommConfigs, checker: TypedCheck) -> CommConfigs:
+        return check_transfers(comm, checker, Path.cwd(), (self.clients, self.server))
 
     def _server(
         self, block: Layered, clients: list[ClientConfig], reader: SourceReader
@@ -260,6 +266,7 @@ class _Reading:
                 "Make them equal.",
             )
         settings = rules.builtin_kwargs(settings, checker)
+        settings = settings.model_copy(update={"comm_configs": self._transfers(settings.comm_configs, checker)})
         sources = server_sources(settings, checker, reader, self.server)
         self.views.insert(0, ("server", block, settings))
         return settings, sources

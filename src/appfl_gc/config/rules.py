@@ -32,12 +32,6 @@ def check_client(client: Client, check: TypedCheck) -> None:
             check.note((key,), f"`{key}` has no effect here: it belongs to Globus Compute endpoints.")
     if client.client_id is not None and (not client.client_id.isprintable() or len(client.client_id) > 200):
         check.error(("client_id",), "Expected printable text of at most 200 characters.")
-    if client.comm_configs.s3_configs.enable_s3 and client.comm_configs.proxystore_configs.enable_proxystore:
-        check.error(
-            ("comm_configs",),
-            "Both `s3_configs` and `proxystore_configs` are switched on.",
-            "Keep one store.",
-        )
 
 
 def _check_vanilla(client: Client, check: TypedCheck) -> None:

@@ -78,7 +78,7 @@ class Store(Protocol):
             TransferError: if the store can't be reached.
         """
 
-    def sweep(self) -> None:
+    def sweep(self) -> object:
         """The run is over: remove what is left of it, as far as the store tells whose things are.
 
         Raises:

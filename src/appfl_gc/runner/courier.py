@@ -85,6 +85,8 @@ class Courier:
         self._stop.set()
         for pool in (self._out, self._grants, self._in, self._away):
             pool.shutdown(wait=True, cancel_futures=True)
+        # What the stores still do, when they are swept, is no transfer.
+        self._stop.clear()
 
     def _prepare(self, calls: Sequence[tuple[Call, int]]) -> None:
         # The grants of clients are obtained while the models of others still go out.

@@ -9,6 +9,7 @@ import secrets
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appfl_gc.config import ClientConfig, Federation
@@ -67,7 +68,7 @@ def make_routes(
         workshop.close()
         raise
     if workshop.buckets:
-        directory.write_json("stores.json", {"s3": [store.record() for store in workshop.buckets]})
+        directory.write_json("stores.json", {"s3": [store.where for store in workshop.buckets]})
     return Routes(route_of, update_of, update)
 
 
@@ -150,11 +151,17 @@ class _Workshop:
         return "", "", None
 
     def _bucket(self, configs: S3Configs) -> Store:
+        from appfl_gc.payload.s3.check import check
         from appfl_gc.payload.s3.server_store import S3Store
         from appfl_gc.payload.s3.settings import S3Settings
 
-        store = S3Store(S3Settings.from_configs(configs.plain()), self.directory.path.name, self.stop)
-        store.check()
+        file = configs.s3_creds_file
+        settings = S3Settings(
+            str(configs.s3_bucket), configs.endpoint_url, None, None if file is None else Path(file)
+        )
+        store = S3Store(settings, self.directory.path.name, self.stop)
+        for warning in check(store):
+            self._warn(warning)
         valid = store.seconds_valid()
         if valid < configs.expected_queue_wait_seconds:
             self._warn(

@@ -1,0 +1,55 @@
+"""Checks of ``comm_configs``: what the keys of a store, of compression and of encryption say together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from appfl_gc.config.document import Document, KeyPath
+from appfl_gc.config.schema.comm_configs import CommConfigs
+from appfl_gc.config.sources import find_file, yaml_file_of
+from appfl_gc.config.typing_check import TypedCheck
+
+_AT = "comm_configs"
+
+
+def check_transfers(
+    comm: CommConfigs, check: TypedCheck, directory: Path, documents: Iterable[Document]
+) -> CommConfigs:
+    """``comm`` with the credentials file found; what is wrong is reported.
+
+    Args:
+        comm: of one client or of the server.
+        check: of its block.
+        directory: the working directory, where a relative path is looked for first.
+        documents: the two files.
+    """
+    if comm.s3_configs.enable_s3 and comm.proxystore_configs.enable_proxystore:
+        check.error(
+            (_AT,), "Both `s3_configs` and `proxystore_configs` are switched on.", "Keep one store."
+        )
+    return _check_s3(comm, check, directory, documents)
+
+
+def _check_s3(
+    comm: CommConfigs, check: TypedCheck, directory: Path, documents: Iterable[Document]
+) -> CommConfigs:
+    s3, at = comm.s3_configs, (_AT, "s3_configs")
+    if not s3.enable_s3:
+        return comm
+    if not s3.s3_bucket:
+        check.error((*at, "s3_bucket"), "`enable_s3: True` needs `s3_bucket`.", "Give the bucket's name.")
+    if s3.s3_creds_file is None:
+        return comm
+    key: KeyPath = (*at, "s3_creds_file")
+    found = find_file(s3.s3_creds_file, directory, yaml_file_of(check, key, documents))
+    if isinstance(found, tuple):
+        places = ", ".join(str(place) for place in found)
+        check.error(
+            key,
+            f"There is no file {s3.s3_creds_file}.",
+            f"Looked for {places}. Without the key, boto3's own chain (profile, SSO, role, environment) is used.",
+        )
+        return comm
+    changed = s3.model_copy(update={"s3_creds_file": str(found)})
+    return comm.model_copy(update={"s3_configs": changed})
