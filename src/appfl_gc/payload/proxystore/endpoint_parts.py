@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from appfl_gc.payload.proxystore.connectors import EndpointArguments
 from appfl_gc.payload.proxystore.endpoint.client import EndpointClient
-from appfl_gc.payload.proxystore.parts import Landing
+from appfl_gc.payload.proxystore.parts import Landing, joined
 from appfl_gc.payload.retry import Patience
 
 DROP_SECONDS = 15.0
@@ -27,6 +27,8 @@ class EndpointParts:
         VersionError: if ProxyStore is not installed.
     """
 
+    streams = False
+
     def __init__(self, arguments: EndpointArguments, peers: Sequence[str], stop: threading.Event) -> None:
         self.places: Sequence[str] = tuple(dict.fromkeys([*map(str, arguments.endpoints), *peers]))
         self._client = EndpointClient(self.places, arguments.proxystore_dir, stop)
@@ -40,9 +42,9 @@ class EndpointParts:
         )
         self.part_bytes = min(16 << 20, self._client.largest)
 
-    def put(self, name: str, part: Sequence[memoryview], sent: Callable[[int], None]) -> str:
+    def put(self, name: str, part: Iterable[memoryview], sent: Callable[[int], None]) -> str:
         """See ``Parts.put``."""
-        data = part[0] if len(part) == 1 else memoryview(bytearray().join(part))
+        data = joined(part)
         self._client.put(name, data)
         sent(len(data))
         return self._client.own
@@ -57,12 +59,13 @@ class EndpointParts:
         """See ``Parts.open``; None."""
         return None
 
-    def drop(self, name: str, where: str) -> bool:
+    def holds(self, name: str, where: str) -> bool:
+        """See ``Parts.holds``."""
+        return self._dropping.exists(name, where)
+
+    def drop(self, name: str, where: str) -> None:
         """See ``Parts.drop``."""
-        found = self._dropping.exists(name, where)
-        if found:
-            self._dropping.evict(name, where)
-        return found
+        self._dropping.evict(name, where)
 
     def close(self) -> None:
         """See ``Parts.close``."""

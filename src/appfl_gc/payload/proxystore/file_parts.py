@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from appfl_gc.payload.files import replacing, write_chunks
@@ -34,6 +34,7 @@ class FileParts:
     """
 
     part_bytes = 1 << 40
+    streams = True
     places = ("",)
 
     def __init__(self, arguments: FileArguments, stop: threading.Event, *, create: bool = False) -> None:
@@ -47,7 +48,7 @@ class FileParts:
                     f"The directory {self.directory} can't be made: {error.strerror}."
                 ) from None
 
-    def put(self, name: str, part: Sequence[memoryview], sent: Callable[[int], None]) -> str:
+    def put(self, name: str, part: Iterable[memoryview], sent: Callable[[int], None]) -> str:
         """See ``Parts.put``."""
         done = 0
 
@@ -102,16 +103,18 @@ class FileParts:
             raise TransferError(f"{path} is not a regular file of {size:,} bytes.")
         return file
 
-    def drop(self, name: str, where: str) -> bool:
+    def holds(self, name: str, where: str) -> bool:
+        """See ``Parts.holds``."""
+        return os.path.lexists(self.directory / name)
+
+    def drop(self, name: str, where: str) -> None:
         """See ``Parts.drop``."""
         path = self.directory / name
         try:
-            found = path.is_symlink() or path.exists()
             path.unlink(missing_ok=True)
             (self.directory / (name + _READY)).unlink(missing_ok=True)
         except OSError as error:
             raise TransferError(f"The object {path} can't be removed: {error.strerror}.") from None
-        return found
 
     def close(self) -> None:
         """See ``Parts.close``; ProxyStore's own connector would remove the whole directory."""

@@ -7,20 +7,23 @@ terminal, for which a worker would wait for ever. So the transfers are asked for
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from appfl_gc.payload.proxystore.connectors import FileArguments, GlobusArguments
 from appfl_gc.payload.proxystore.file_parts import FileParts
 from appfl_gc.payload.proxystore.parts import Landing
-from appfl_gc.payload.retry import PassingError, interrupted
+from appfl_gc.payload.retry import PassingError, Patience, interrupted, retry
 from appfl_gc.protocol.errors import LoginError, TransferError, UsageError, VersionError
 from appfl_gc.protocol.wire import clean_text
+
+PATIENCE = Patience()
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class GlobusParts:
     """
 
     part_bytes = 1 << 40
+    streams = True
     places = ("",)
 
     def __init__(
@@ -77,15 +81,22 @@ class GlobusParts:
         self._client = client
         self._lock = threading.Lock()
 
-    def put(self, name: str, part: Sequence[memoryview], sent: Callable[[int], None]) -> str:
+    def put(self, name: str, part: Iterable[memoryview], sent: Callable[[int], None]) -> str:
         """See ``Parts.put``."""
-        self._files.put(name, part, lambda _: None)
+        size = 0
+
+        def written(count: int) -> None:
+            nonlocal size
+            size = count
+
+        self._files.put(name, part, written)
         client = self._transfers()
         tasks: dict[str, Collection] = {}
         try:
             for other in self._others:
-                tasks[self._begin(client, name, other)] = other
-            self._wait(client, tasks, sum(map(len, part)), sent)
+                begin = functools.partial(self._begin, client, name, other)
+                tasks[retry(begin, "A transfer by Globus", self._stop, PATIENCE)] = other
+            self._wait(client, tasks, size, sent)
         except BaseException:
             for task in tasks:
                 with contextlib.suppress(Exception):
@@ -101,18 +112,21 @@ class GlobusParts:
         """See ``Parts.open``."""
         return self._files.open(name, where, size)
 
-    def drop(self, name: str, where: str) -> bool:
+    def holds(self, name: str, where: str) -> bool:
+        """See ``Parts.holds``, on this machine."""
+        return self._files.holds(name, where)
+
+    def drop(self, name: str, where: str) -> None:
         """See ``Parts.drop``. The other collections' files go some time later."""
         import globus_sdk
 
-        found = self._files.drop(name, where)
+        self._files.drop(name, where)
         client = self._transfers()
         for other in self._others:
             task = globus_sdk.DeleteData(endpoint=other.uuid, ignore_missing=True, **_QUIET)
             task.add_item(other.file(name))
             with _explained(other):
                 client.submit_delete(task)
-        return found
 
     def close(self) -> None:
         """See ``Parts.close``; ProxyStore's own connector would delete the directories everywhere."""

@@ -63,10 +63,14 @@ class Parts(Protocol):
         """Bytes of the objects that suit the connector."""
 
     @property
+    def streams(self) -> bool:
+        """Whether ``put`` takes a part piece by piece, and therefore once; otherwise it is tried again."""
+
+    @property
     def places(self) -> Sequence[str]:
         """Where objects may lie: what ``put`` can return, on both sides."""
 
-    def put(self, name: str, part: Sequence[memoryview], sent: Callable[[int], None]) -> str:
+    def put(self, name: str, part: Iterable[memoryview], sent: Callable[[int], None]) -> str:
         """Store an object, given in pieces; ``sent`` hears how many bytes are out.
 
         Returns where it lies, if the name alone does not say it, else "".
@@ -78,8 +82,11 @@ class Parts(Protocol):
     def open(self, name: str, where: str, size: int) -> int | None:
         """A descriptor of the file of ``size`` bytes that an object is, or None if it is none."""
 
-    def drop(self, name: str, where: str) -> bool:
-        """Delete an object, also while the run is stopping; whether there was one."""
+    def holds(self, name: str, where: str) -> bool:
+        """Whether there is an object, also while the run is stopping."""
+
+    def drop(self, name: str, where: str) -> None:
+        """Delete an object, if there is one, also while the run is stopping."""
 
     def close(self) -> None:
         """Drop connections and delete nothing; may be called again."""
@@ -100,6 +107,12 @@ def part_places(base: str, size: int, part_bytes: int) -> Iterator[tuple[str, in
         raise TransferError(f"A payload of {size:,} bytes would lie in more than {MOST_PARTS:,} parts.")
     for number, offset in enumerate(range(0, size, part_bytes)):
         yield part_name(base, number), offset, min(part_bytes, size - offset)
+
+
+def joined(part: Iterable[memoryview]) -> memoryview:
+    """A part as one piece, without a copy if it is one."""
+    pieces = list(part)
+    return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 
 
 def split(chunks: Iterable[memoryview], part_bytes: int) -> Iterator[list[memoryview]]:

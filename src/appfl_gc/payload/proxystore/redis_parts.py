@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import netrc
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from appfl_gc.payload.proxystore.connectors import RedisArguments
-from appfl_gc.payload.proxystore.parts import Landing
+from appfl_gc.payload.proxystore.parts import Landing, joined
 from appfl_gc.payload.retry import PassingError, interrupted
 from appfl_gc.protocol.errors import TransferError, UsageError, VersionError
 from appfl_gc.protocol.wire import clean_text
@@ -37,6 +37,7 @@ class RedisParts:
     """
 
     part_bytes = 4 << 20
+    streams = False
     places = ("",)
 
     def __init__(self, arguments: RedisArguments, stop: threading.Event, seconds: float = SECONDS) -> None:
@@ -62,9 +63,9 @@ class RedisParts:
             retry=Retry(NoBackoff(), 0),
         )
 
-    def put(self, name: str, part: Sequence[memoryview], sent: Callable[[int], None]) -> str:
+    def put(self, name: str, part: Iterable[memoryview], sent: Callable[[int], None]) -> str:
         """See ``Parts.put``."""
-        data = part[0] if len(part) == 1 else b"".join(part)
+        data = joined(part)
         with self._explained(), self._interrupted_by_stop():
             self._redis.set(name, data)
         sent(len(data))
@@ -90,10 +91,15 @@ class RedisParts:
         """See ``Parts.open``; None."""
         return None
 
-    def drop(self, name: str, where: str) -> bool:
+    def holds(self, name: str, where: str) -> bool:
+        """See ``Parts.holds``."""
+        with self._explained():
+            return bool(self._redis.exists(name))
+
+    def drop(self, name: str, where: str) -> None:
         """See ``Parts.drop``."""
         with self._explained():
-            return bool(self._redis.delete(name))
+            self._redis.delete(name)
 
     def close(self) -> None:
         """See ``Parts.close``."""

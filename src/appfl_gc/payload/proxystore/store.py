@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
 
 from appfl_gc.payload.checksum import STRONG, Checksum
 from appfl_gc.payload.proxystore.parts import MOST_PARTS, Landing, Parts, part_name, part_places, split
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SCHEME = "proxystore"
 LOCATOR = re.compile(r"[0-9a-f]{32}")
 SAMPLE_BYTES = 100_000
+MOST_BEHIND = 16 << 20
+
+Result = TypeVar("Result")
 
 
 def _ignore(_done: int) -> None:
@@ -95,7 +98,7 @@ class ProxyStoreStore:
         """See ``Store.evict``. Works also while the run is stopping."""
         base, where = self._place(ref)
         for name, _, _ in part_places(base, ref.size, self.part_bytes):
-            self._drop(name, where)
+            self._persist(lambda: self._parts.drop(name, where))  # noqa: B023
 
     def grant(self, read: Sequence[Ref], largest: int) -> dict[str, Json]:
         """See ``Store.grant``; a site can read what it has a reference of."""
@@ -147,17 +150,17 @@ class ProxyStoreStore:
 
     def _put(self, payload: Encoded, base: str, sent: Callable[[int], None]) -> Ref:
         running, done, where = Checksum(STRONG), 0, ""
-
-        def progress(before: int) -> Callable[[int], None]:
-            return lambda count: sent(before + count)
-
         try:
-            with ThreadPoolExecutor(1, "appfl-gc-checksum") as hashing:
-                for number, part in enumerate(split(payload.chunks(), self.part_bytes)):
-                    hashed = hashing.submit(_update, running, part)
-                    where = self._put_part(part_name(base, number), part, progress(done))
-                    hashed.result()
-                    done += sum(map(len, part))
+            with ThreadPoolExecutor(1, "appfl-gc-checksum") as beside:
+                chunks = _summed(payload.chunks(), running, beside)
+                if self._parts.streams and payload.size <= self.part_bytes:
+                    parts: Iterator[Iterable[memoryview]] = iter([chunks])
+                else:
+                    parts = split(chunks, self.part_bytes)
+                for number, part in enumerate(parts):
+                    progress = _Progress(done, sent)
+                    where = self._put_part(part_name(base, number), part, progress)
+                    done += progress.most
             if done != payload.size:
                 raise TransferError(f"The payload has {done:,} bytes where {payload.size:,} were announced.")
         except BaseException:
@@ -165,38 +168,32 @@ class ProxyStoreStore:
             raise
         return Ref(self.scheme, f"{base}@{where}" if where else base, done, str(running), payload.codec)
 
-    def _put_part(self, name: str, part: list[memoryview], sent: Callable[[int], None]) -> str:
-        reported = 0
-
-        def forward(count: int) -> None:
-            # A part that is sent again is no progress until it is further than before.
-            nonlocal reported
-            if count > reported:
-                reported = count
-                sent(count)
-
-        return retry(lambda: self._parts.put(name, part, forward), _UP, self._stop, self._patience)
+    def _put_part(self, name: str, part: Iterable[memoryview], sent: Callable[[int], None]) -> str:
+        if self._parts.streams:
+            return self._parts.put(name, part, sent)
+        return retry(lambda: self._parts.put(name, part, sent), _UP, self._stop, self._patience)
 
     def _forget(self, base: str, where: str) -> None:
         """Drop what a failed put has left, if that works at once."""
         try:
-            self._drop_all(base, where)
+            if where in self._parts.places:
+                self._drop_all(base, where, Patience(tries=1))
         except AppflGcError:
             # The failure itself is what the caller hears; a server withdraws its grant later.
             return
 
-    def _drop_all(self, base: str, where: str) -> None:
-        for number in itertools.count():
-            if number >= MOST_PARTS or not self._drop(part_name(base, number), where):
+    def _drop_all(self, base: str, where: str, patience: Patience | None = None) -> None:
+        for number in range(MOST_PARTS):
+            name = part_name(base, number)
+            if not self._persist(lambda: self._parts.holds(name, where), patience):  # noqa: B023
                 return
+            self._persist(lambda: self._parts.drop(name, where), patience)  # noqa: B023
 
-    def _drop(self, name: str, where: str) -> bool:
+    def _persist(self, work: Callable[[], Result], patience: Patience | None = None) -> Result:
         # Once the run is stopping, one try has to do.
-        return (
-            self._parts.drop(name, where)
-            if self._stop.is_set()
-            else retry(lambda: self._parts.drop(name, where), _GONE, self._stop, self._patience)
-        )
+        if self._stop.is_set():
+            return work()
+        return retry(work, "The removal of a payload", self._stop, patience or self._patience)
 
     def _place(self, ref: Ref) -> tuple[str, str]:
         base, _, where = ref.locator.partition("@")
@@ -219,11 +216,32 @@ class _Sample:
         yield memoryview(self.data)
 
 
+class _Progress:
+    """Bytes of a part that are out; those of one that is sent again count once they are further than before."""
+
+    def __init__(self, before: int, sent: Callable[[int], None]) -> None:
+        self.most = 0
+        self._before, self._sent = before, sent
+
+    def __call__(self, count: int) -> None:
+        if count > self.most:
+            self.most = count
+            self._sent(self._before + count)
+
+
 _UP = "The upload of a payload"
 _DOWN = "The download of a payload"
-_GONE = "The removal of a payload"
 
 
-def _update(running: Checksum, part: list[memoryview]) -> None:
-    for piece in part:
-        running.update(piece)
+def _summed(
+    chunks: Iterable[memoryview], running: Checksum, beside: ThreadPoolExecutor
+) -> Iterator[memoryview]:
+    """``chunks``, of which the checksum is taken meanwhile on another thread, a bounded number of bytes behind."""
+    behind: deque[tuple[int, Future[None]]] = deque()
+    for chunk in chunks:
+        behind.append((len(chunk), beside.submit(running.update, chunk)))
+        yield chunk
+        while sum(size for size, _ in behind) > MOST_BEHIND:
+            behind.popleft()[1].result()
+    for _, job in behind:
+        job.result()

@@ -1,0 +1,124 @@
+"""Payloads through two real endpoints that are peers by a real relay."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from appfl_gc.payload.proxystore.granted import from_grant
+from appfl_gc.payload.proxystore.making import make_store
+from appfl_gc.payload.proxystore.store import ProxyStoreStore
+from appfl_gc.protocol.errors import TransferError, UsageError
+from tests.payload.proxystore.samples import Progress, Sample, fetched
+from tests.proxystore_bed import Bed, why_not
+
+SAMPLE = Sample.of(5_000_001)
+PART = 1 << 21
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    if reason := why_not():
+        pytest.skip(reason)
+    bed = Bed(tmp_path_factory.mktemp("bed"), largest=3_000_000)
+    try:
+        yield bed.start()
+    finally:
+        bed.close()
+
+
+@pytest.fixture
+def bed(started: Bed) -> Iterator[Bed]:
+    with started.inside():
+        yield started
+
+
+@pytest.fixture
+def store(bed: Bed) -> ProxyStoreStore:
+    """The server's, at endpoint a; its site is at b."""
+    return make_store(
+        "EndpointConnector",
+        {"endpoints": [bed.a.uuid], "proxystore_dir": str(bed.a.home)},
+        threading.Event(),
+        PART,
+        site_configs={"endpoints": [bed.b.uuid], "proxystore_dir": str(bed.b.home)},
+    )
+
+
+def test_each_side_puts_at_its_own_endpoint_and_fetches_from_the_other_s(
+    store: ProxyStoreStore, bed: Bed
+) -> None:
+    sent = Progress()
+    ref = store.put(SAMPLE, sent)
+    assert ref.locator.partition("@")[2] == bed.a.uuid
+    assert (ref.checksum, sent.last) == (SAMPLE.checksum, SAMPLE.size)
+    grant = json.loads(json.dumps(store.grant([ref], SAMPLE.size)))
+    site = from_grant(grant)
+    assert fetched(site, ref) == SAMPLE.data
+    reply = site.put(SAMPLE)
+    assert reply.locator == f"{grant['locator']}@{bed.b.uuid}"
+    assert fetched(store, reply) == SAMPLE.data
+    for one in (reply, ref, reply):
+        store.evict(one)
+        with pytest.raises(TransferError, match="does not hold the object"):
+            fetched(store, one)
+    store.check()
+
+
+def test_parts_fit_the_endpoint_s_limit(bed: Bed) -> None:
+    """Which is below the usual size of parts here."""
+    configs = {"endpoints": [bed.a.uuid], "proxystore_dir": str(bed.a.home)}
+    store = make_store("EndpointConnector", configs, threading.Event())
+    assert store.part_bytes == 3_000_000
+    ref = store.put(SAMPLE)
+    assert fetched(store, ref) == SAMPLE.data
+    store.evict(ref)
+
+
+def test_a_withdrawn_grant_leaves_nothing_at_either_endpoint(store: ProxyStoreStore, bed: Bed) -> None:
+    grant = store.grant([], SAMPLE.size)
+    reply = from_grant(grant).put(SAMPLE)
+    store.withdraw({"scheme": "proxystore", "locator": grant["locator"]})
+    with pytest.raises(TransferError, match="does not hold the object"):
+        fetched(store, reply)
+
+
+@pytest.mark.parametrize("place", ["", "11111111-1111-4111-8111-111111111111", "nonsense"])
+def test_a_reference_to_another_endpoint_is_refused(store: ProxyStoreStore, place: str) -> None:
+    ref = store.put(SAMPLE)
+    base = ref.locator.partition("@")[0]
+    for work in (store.evict, lambda ref: fetched(store, ref)):
+        with pytest.raises(TransferError, match="never gave"):
+            work(replace(ref, locator=f"{base}@{place}"))
+    store.evict(ref)
+
+
+def test_a_machine_without_its_endpoint_says_so(bed: Bed, store: ProxyStoreStore) -> None:
+    grant = store.grant([], 1)
+    grant["configs"] = {"endpoints": [bed.b.uuid], "proxystore_dir": str(bed.a.home / "nothing")}
+    with pytest.raises(UsageError, match="configured on this machine"):
+        from_grant(grant)
+
+
+def test_stopping_ends_a_fetch_from_a_frozen_peer(bed: Bed) -> None:
+    stop = threading.Event()
+    store = make_store(
+        "EndpointConnector",
+        {"endpoints": [bed.a.uuid], "proxystore_dir": str(bed.a.home)},
+        stop,
+        PART,
+        site_configs={"endpoints": [bed.b.uuid], "proxystore_dir": str(bed.b.home)},
+    )
+    reply = from_grant(store.grant([], SAMPLE.size)).put(SAMPLE)
+    bed.b.signal(signal.SIGSTOP)
+    try:
+        threading.Timer(0.5, stop.set).start()
+        with pytest.raises(TransferError, match="interrupted"):
+            fetched(store, reply)
+    finally:
+        bed.b.signal(signal.SIGCONT)
