@@ -9,7 +9,7 @@ from rich.console import Console
 
 from appfl_gc.report.live_view import done_share, view
 from appfl_gc.report.progress import RunProgress
-from appfl_gc.runner.events import ClientChanged, ClientState, Logged, RoundStarted, RunEvent
+from appfl_gc.runner.events import ClientChanged, ClientState, Logged, PayloadMoving, RoundStarted, RunEvent
 from tests.report.sample_run import BUG, Clock, round_events, set_aside, started, trained
 
 
@@ -111,3 +111,13 @@ def test_markup_and_emoji_codes_of_sites_are_not_interpreted() -> None:
     text = drawn(progress_of(started(["[b]x[/b]"]), Logged("[red]a[/x] :smile:\nnext", client="[i]")))
     assert "[b]x[/b]" in text
     assert "[i]: [red]a[/x] :smile: next" in text
+
+
+def test_a_payload_on_its_way_is_shown_while_it_moves() -> None:
+    clock = Clock()
+    progress = progress_of(
+        started(), PayloadMoving("B", "receiving its update", 10**9, 4 * 10**9), clock=clock
+    )
+    assert "B: receiving its update: 1.0 GB of 4.0 GB (25%)" in drawn(progress)
+    clock.now += 10
+    assert "receiving" not in drawn(progress)

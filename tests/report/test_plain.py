@@ -5,7 +5,7 @@ import logging
 import re
 
 from appfl_gc.report.plain import PlainDisplay
-from appfl_gc.runner.events import ClientChanged, ClientFailed, ClientState, Logged, RunEvent
+from appfl_gc.runner.events import ClientChanged, ClientFailed, ClientState, Logged, PayloadMoving, RunEvent
 from tests.report.sample_run import BUG, LOST, Clock, set_aside, started, whole_run
 
 
@@ -91,3 +91,17 @@ def test_readiness_is_told_once_and_a_retry_each_time() -> None:
     lines = lines_of(started(), ready, retry, ready, retry)
     assert sum("is ready" in line for line in lines) == 1
     assert sum("A is tried again: lost" in line for line in lines) == 2
+
+
+def test_a_payload_that_takes_its_time_is_told_of_now_and_then() -> None:
+    clock, stream = Clock(), io.StringIO()
+    display = PlainDisplay(stream, clock=clock)
+    for second in range(25):
+        clock.now += 1
+        display.on_event(PayloadMoving("", "sending the model", second * 10**8, 4 * 10**9))
+    lines = [line.partition("] ")[2] for line in stream.getvalue().splitlines()]
+    assert lines == [
+        "sending the model: 0 B of 4.0 GB (0%)",
+        "sending the model: 1.0 GB of 4.0 GB (25%)",
+        "sending the model: 2.0 GB of 4.0 GB (50%)",
+    ]

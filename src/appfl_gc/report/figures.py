@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from appfl_gc.runner.events import PayloadMoving
+
 
 def bytes_text(count: float) -> str:
     """``4.8 MB``: three digits, decimal units."""
@@ -101,3 +103,10 @@ def _first(metrics: Mapping[str, float], names: tuple[str, ...], ending: str) ->
         if name in metrics:
             return metrics[name]
     return next((value for name, value in metrics.items() if name.endswith(ending)), None)
+
+
+def moving_text(moving: PayloadMoving) -> str:
+    """``sending the model: 1.2 GB of 4.0 GB (30 %)``, with the client before it where there is one."""
+    share = f" of {bytes_text(moving.size)} ({moving.done / moving.size:.0%})" if moving.size else ""
+    who = f"{moving.client}: " if moving.client else ""
+    return f"{who}{moving.what}: {bytes_text(moving.done)}{share}"

@@ -19,6 +19,7 @@ from appfl_gc.report.figures import (
     bytes_text,
     clock_text,
     loss_of,
+    moving_text,
     seconds_text,
     short_seconds_text,
     value_text,
@@ -110,6 +111,10 @@ def done_share(run: RunProgress) -> float:
 
 
 def _metrics_line(run: RunProgress, width: int) -> Text:
+    if run.moving is not None:
+        line = Text(moving_text(run.moving), style="blue", no_wrap=True, overflow="ellipsis")
+        line.truncate(width, overflow="ellipsis")
+        return line
     if not run.rounds_done:
         waiting = "" if run.endpoints is None else waiting_text(run.endpoints, run.elapsed - run.endpoints_at)
         text, style = (waiting, "yellow") if waiting else ("No round is done yet.", "dim")

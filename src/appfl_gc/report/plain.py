@@ -9,7 +9,7 @@ from typing import TextIO
 
 from appfl_gc.protocol.wire import clean_text
 from appfl_gc.report.endpoints import endpoint_lines, listed, waiting_text
-from appfl_gc.report.figures import bytes_text, clock_text, metrics_text, seconds_text
+from appfl_gc.report.figures import bytes_text, clock_text, metrics_text, moving_text, seconds_text
 from appfl_gc.report.progress import Clock, RunProgress
 from appfl_gc.runner.events import (
     ClientChanged,
@@ -19,6 +19,7 @@ from appfl_gc.runner.events import (
     EndpointRow,
     EndpointsChecked,
     Logged,
+    PayloadMoving,
     RoundFinished,
     RoundStarted,
     RunEvent,
@@ -26,6 +27,8 @@ from appfl_gc.runner.events import (
 )
 
 CLIENTS_NAMED = 20
+MOVING_TOLD_EVERY = 10.0
+"""Seconds between two lines about payloads that take their time."""
 
 
 class PlainDisplay:
@@ -47,6 +50,7 @@ class PlainDisplay:
         self._ready: set[str] = set()
         self._queued: set[str] = set()
         self._told_ready = False
+        self._told_moving = -MOVING_TOLD_EVERY
         self._endpoints: tuple[EndpointRow, ...] = ()
 
     def __enter__(self) -> PlainDisplay:
@@ -98,6 +102,9 @@ class PlainDisplay:
                 yield f"Round {event.round} of {run.rounds}"
             case ClientChanged():
                 yield from self._changed(event)
+            case PayloadMoving() if run.elapsed - self._told_moving >= MOVING_TOLD_EVERY:
+                self._told_moving = run.elapsed
+                yield moving_text(event)
             case ClientTrained() if len(run.clients) <= CLIENTS_NAMED:
                 timing = event.timing
                 yield (

@@ -18,6 +18,7 @@ from appfl_gc.runner.events import (
     ClientTrained,
     EndpointsChecked,
     Logged,
+    PayloadMoving,
     RoundFinished,
     RoundStarted,
     RunEvent,
@@ -25,8 +26,10 @@ from appfl_gc.runner.events import (
     RunStarted,
 )
 
+MOVING_SECONDS = 3.0
 LOG_LINES_KEPT = 50
 ROUNDS_FOR_ESTIMATE = 5
+MOVING_SECONDS = 3.0
 
 Clock = Callable[[], float]
 
@@ -96,11 +99,19 @@ class RunProgress:
         self.best_round = 0
         self.log: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
         self.finished: RunFinished | None = None
+        self._moving: tuple[float, PayloadMoving] | None = None
 
     @property
     def elapsed(self) -> float:
         """Time of run in seconds."""
         return self._clock() - self._zero
+
+    @property
+    def moving(self) -> PayloadMoving | None:
+        """The payload that moves now; ``None`` if nothing was heard of one for ``MOVING_SECONDS``."""
+        if self._moving is None or self.elapsed - self._moving[0] > MOVING_SECONDS:
+            return None
+        return self._moving[1]
 
     def client(self, name: str) -> ClientProgress:
         """The record of a client, made on first mention."""
@@ -130,6 +141,8 @@ class RunProgress:
                 self.endpoints, self.endpoints_at = event, self.elapsed
             case ClientChanged():
                 self._changed(event)
+            case PayloadMoving():
+                self._moving = self.elapsed, event
             case ClientTrained():
                 self._trained(event)
             case RoundStarted():

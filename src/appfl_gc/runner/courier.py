@@ -94,7 +94,7 @@ class Courier:
         for call, version in calls:
             client = call.identity.client
             try:
-                watch = self._watch("", "sending the model")
+                watch = self._watch("", "sending the model", self._model.bytes_of(version))
                 model = self._model.reference(version, self._routes.of(client), watch)
             except Exception as error:  # noqa: BLE001  it is told, and judged by the policy
                 items.append(Prepared(call, version, _report(error)))
@@ -118,7 +118,7 @@ class Courier:
             problem = _report(error)
         self._inbox.put(Landed(landing, time.monotonic() - begun, problem))
 
-    def _watch(self, client: str, what: str, size: int = 0) -> Callable[[int], None]:
+    def _watch(self, client: str, what: str, size: int) -> Callable[[int], None]:
         told = time.monotonic()
 
         def moved(done: int) -> None:

@@ -36,6 +36,10 @@ class GlobalModel:
         """The file of the newest version."""
         return self._files[self.version]
 
+    def bytes_of(self, version: int) -> int:
+        """Bytes of the file of ``version``."""
+        return self._files[version].stat().st_size
+
     def reference(self, version: int, route: Route, sent: Callable[[int], None]) -> Ref:
         """Where sites on ``route`` find ``version``; it is put there once, however many clients ask.
 
