@@ -208,7 +208,9 @@ class EndpointClient:
             query = {"key": "nothing", "endpoint": peer}
             watch = Watch.of(PROBE_SECONDS, self._stop)
             try:
-                answer = request(self._own.host or "", self._own.port, "GET", "/exists", query, watch)
+                answer = request(
+                    self._own.host or "", self._own.port, "GET", "/exists", query, watch, keep=True
+                )
             except (StoppedError, LateError, BrokenError, TooLongError, ForeignError):
                 return False  # the transfer itself meets what this says of the own endpoint
             if answer.status != 200:
@@ -232,7 +234,9 @@ class EndpointClient:
         if own.host is None:
             raise explain.never_started(own)
         try:
-            return request(own.host, own.port, method, path, query, watch, body=body, into=into)
+            return request(
+                own.host, own.port, method, path, query, watch, body=body, into=into, keep=peer is not None
+            )
         except StoppedError:
             raise interrupted("A transfer by ProxyStore endpoints") from None
         except LateError:

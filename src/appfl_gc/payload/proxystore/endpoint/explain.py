@@ -154,7 +154,9 @@ def last_trouble(own: OwnEndpoint) -> str:
         return f"it ended when its relay {own.relay} was restarted."
     if "address already in use" in recent:
         return f"its port {own.port} is taken by another program."
-    if "Failed to find valid tokens" in recent:
+    if "RelayRegistrationError" in recent:
+        return f"its relay {own.relay} refused it."
+    if "run_login_flow" in recent or "Failed to find valid tokens" in recent:
         return "it found no login for its relay."
     if "Connect call failed" in recent or "ConnectionRefusedError" in recent:
         return f"it could not connect to its relay {own.relay}."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import os
 import select
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +19,8 @@ from urllib.parse import urlencode
 CONNECT_SECONDS = 5.0
 TICK = 0.2
 """Seconds after which a wait looks at the stop event."""
+
+KEPT_SECONDS = 900.0
 
 _SLICE = 1 << 20
 _ERROR_TEXT = 2000
@@ -104,6 +108,7 @@ def request(
     *,
     body: memoryview | None = None,
     into: memoryview | None = None,
+    keep: bool = False,
 ) -> Answer:
     """One request over a connection of its own.
 
@@ -116,11 +121,13 @@ def request(
         watch: until when.
         body: bytes to send.
         into: where the body of an answer 200 goes.
+        keep: see ``leave``.
 
     Raises:
-        StoppedError, LateError, BrokenError, TooLongError, ForeignError: as they say.
+        StoppedError, LateError, BrokenError, TooLongError, ForeignError: as they say. So does what ``watch`` raises.
     """
     connection = _Connection(host, port, watch)
+    waiting = False
     try:
         connection.putrequest(method, f"{path}?{urlencode(query)}" if query else path)
         connection.putheader("Content-Type", "application/octet-stream")
@@ -129,7 +136,9 @@ def request(
         connection.endheaders()
         if body is not None:
             connection.sock.sendall(body)
+        waiting = keep
         response = connection.getresponse()
+        waiting = False
         if response.status != 200 or into is None:
             text = response.read(_ERROR_TEXT)
             return Answer(response.status, len(text), text.decode("utf-8", "replace"))
@@ -144,7 +153,7 @@ def request(
         raise BrokenError(error.strerror or str(error)) from None
     finally:
         connection.close()
-        connection.hang_up()
+        connection.hang_up(kept=waiting)
 
 
 def _read(response: http.client.HTTPResponse, into: memoryview) -> int:
@@ -159,6 +168,27 @@ def _read(response: http.client.HTTPResponse, into: memoryview) -> int:
     return done
 
 
+def leave(sock: socket.socket) -> None:
+    """Have a small process of its own wait for an answer that nobody wants any more, and forget it.
+
+    ProxyStore 1.1 ends an endpoint, with all that it holds, when a peer's answer arrives and the client that asked has
+    hung up. The process outlives this one, which may be about to end, and waits for ``KEPT_SECONDS`` at most.
+    """
+    command = f"exec 3<&0; timeout {KEPT_SECONDS:.0f} cat <&3 >/dev/null 2>&1 &"
+    sock.setblocking(True)
+    with contextlib.suppress(OSError):
+        subprocess.run(
+            ["/bin/sh", "-c", command],
+            stdin=sock.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={"PATH": os.defpath},
+            check=False,
+        )
+
+
 class _Connection(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, watch: Watch) -> None:
         super().__init__(host, port)
@@ -166,9 +196,11 @@ class _Connection(http.client.HTTPConnection):
         self._socket: socket.socket | None = None
         self.sock: Any = None
 
-    def hang_up(self) -> None:
-        """Close the connection itself."""
+    def hang_up(self, *, kept: bool) -> None:
+        """Close the connection itself, or our side of it if it is to be kept until its answer comes."""
         if self._socket is not None:
+            if kept:
+                leave(self._socket)
             self._socket.close()
 
     def connect(self) -> None:
