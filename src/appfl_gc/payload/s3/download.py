@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+import requests
 
 from appfl_gc.payload.files import write_all_at
 from appfl_gc.payload.retry import PassingError, Patience
-from appfl_gc.payload.s3.connection import Connection, Deadlines, Request
 from appfl_gc.payload.s3.crew import Crew
-from appfl_gc.payload.s3.refusals import refused
-from appfl_gc.payload.store import ignore
+from appfl_gc.payload.s3.exchange import Deadlines, exchange, read
 from appfl_gc.protocol.errors import TransferError
 
 WHAT = "The download of a payload"
 THREADS = 4
 RANGE = 16 << 20
 PIECE = 1 << 20
+_PROGRESS = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -31,11 +33,13 @@ class Range:
         start: its first byte.
         end: the byte after its last.
         done: bytes of it that are in the file.
+        expires: see ``crew.Task``.
     """
 
     start: int
     end: int
     done: int = 0
+    expires: float = float("inf")
 
 
 def download(
@@ -67,7 +71,8 @@ def download(
     if size <= 0:
         raise TransferError("A payload without bytes can't be fetched.")
     ranges = [Range(start, min(start + RANGE, size)) for start in range(0, size, RANGE)]
-    source = _Source(url, size, file)
+    deadlines = deadlines or Deadlines()
+    source = _Source(url, size, deadlines)
     first, told = 0, 0
 
     def watch() -> None:
@@ -79,58 +84,52 @@ def download(
             told = now
             arrived(now)
 
-    with Crew(source.take, threads, WHAT, stop, watch, patience=patience, deadlines=deadlines) as crew:
-        source.tell = crew.tell
-        crew.give_all(ranges)
+    def take(session: requests.Session, part: Range) -> None:
+        begun = part.done
+        part.expires = time.monotonic() + deadlines.seconds(part.end - part.start)
+        # Of our own, so that a thread that is late can't write into another file of the same number.
+        out = os.dup(file)
+        try:
+            for piece in source.pieces(session, part.start + begun, part.end):
+                crew.halted()
+                _write(out, piece, part.start + part.done)
+                part.done += len(piece)
+                crew.tell()
+        except PassingError as error:
+            error.progressed = part.done - begun >= _PROGRESS
+            raise
+        finally:
+            os.close(out)
+            part.expires = float("inf")
+
+    with Crew(take, threads, WHAT, stop, watch, patience) as crew:
+        crew.give(ranges)
         crew.finish()
 
 
 class _Source:
-    """One object, and the file into which its ranges go."""
+    """One object, whose size and tag must be the same in all answers."""
 
-    def __init__(self, url: str, size: int, file: int) -> None:
+    def __init__(self, url: str, size: int, deadlines: Deadlines) -> None:
         self._url = url
         self._size = size
-        self._file = file
+        self._deadlines = deadlines
         self._tag = ""
         self._lock = threading.Lock()
-        self.tell: Callable[[], None] = lambda: None
 
-    def take(self, connection: Connection, part: Range) -> None:
-        """One try at the rest of a range."""
-        begun = part.start + part.done
-        request = Request("GET", self._url, {"Range": f"bytes={begun}-{part.end - 1}"})
-        try:
-            with connection.exchange(request, ignore, part.end - begun) as answer:
-                if answer.status >= 300 and answer.status != 416:
-                    raise refused(answer, request.host, "the download")
-                self._check(
-                    answer.status,
-                    answer.getheader("Content-Range", ""),
-                    answer.getheader("Content-Length", ""),
-                    begun,
-                    part.end,
-                )
-                self._same(answer.getheader("ETag", ""))
-                buffer = memoryview(bytearray(min(PIECE, part.end - begun)))
-                while (left := part.end - part.start - part.done) > 0:
-                    count = answer.readinto(buffer[:left])
-                    if count == 0:
-                        raise PassingError(f"The store at {request.host} ended an answer too early.")
-                    self._write(buffer[:count], part.start + part.done)
-                    part.done += count
-                    self.tell()
-                answer.read(1)
-        except PassingError as error:
-            error.progressed = part.start + part.done - begun >= PIECE
-            raise
+    def pieces(self, session: requests.Session, begun: int, end: int) -> Iterator[bytes]:
+        """The bytes from ``begun`` to ``end``."""
+        headers = {"Range": f"bytes={begun}-{end - 1}"}
+        with exchange(session, "GET", self._url, "the download", self._deadlines, headers=headers) as answer:
+            self._check(answer, begun, end)
+            while begun < end:
+                piece = read(answer, min(PIECE, end - begun))
+                begun += len(piece)
+                yield piece
 
-    def _check(self, status: int, stretch: str, length: str, begun: int, end: int) -> None:
-        found = _CONTENT_RANGE.fullmatch(stretch)
-        if status == 416:
-            raise TransferError(
-                f"The payload in the store has fewer than the {self._size:,} bytes that were sent."
-            )
+    def _check(self, answer: requests.Response, begun: int, end: int) -> None:
+        status, length = answer.status_code, answer.headers.get("Content-Length", "")
+        found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         if status == 200 and begun == 0 and end == self._size:
             total = int(length) if length.isdigit() else -1
         elif status == 206 and found is not None:
@@ -147,18 +146,19 @@ class _Source:
                 f"The payload in the store has {total:,} bytes; {self._size:,} were sent. It was refused."
             )
 
-    def _same(self, tag: str) -> None:
+        tag = answer.headers.get("ETag", "")
         with self._lock:
             self._tag = self._tag or tag
             if tag != self._tag:
                 raise TransferError("The payload in the store changed while it was downloaded.")
 
-    def _write(self, data: memoryview, offset: int) -> None:
-        try:
-            write_all_at(self._file, data, offset)
-        except OSError as error:
-            # Not the network's trouble, so it must not look like that.
-            raise TransferError(
-                f"A payload can't be written to this machine's disk: {os.strerror(error.errno or 0)}.",
-                "Make room in the directory for payloads, or choose another one.",
-            ) from None
+
+def _write(file: int, data: bytes, offset: int) -> None:
+    try:
+        write_all_at(file, memoryview(data), offset)
+    except OSError as error:
+        # Not the network's trouble, so it must not look like that.
+        raise TransferError(
+            f"A payload can't be written to this machine's disk: {os.strerror(error.errno or 0)}.",
+            "Make room in the directory for payloads, or choose another one.",
+        ) from None

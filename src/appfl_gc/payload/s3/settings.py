@@ -94,7 +94,7 @@ def read_credentials(path: Path) -> Credentials:
                 f"The S3 credentials file {path} is a symbolic link.", "Name the file itself."
             ) from None
         raise UsageError(f"The S3 credentials file {path} can't be read: {error.strerror}.") from None
-    with os.fdopen(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"The S3 credentials file {path} is not a regular file.")
@@ -108,7 +108,9 @@ def read_credentials(path: Path) -> Credentials:
                 f"{stat.S_IMODE(status.st_mode):04o}.",
                 f"Run: chmod 600 {path}",
             )
-        content = file.read(_LONGEST_FILE + 1)
+        content = os.read(fd, _LONGEST_FILE)
+    finally:
+        os.close(fd)
     try:
         lines = content.decode("ascii").strip().splitlines()
     except UnicodeDecodeError:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+
+import requests
 
 from appfl_gc.payload.checksum import STRONG, Checksum
 from appfl_gc.payload.encoded import Encoded
 from appfl_gc.payload.retry import Patience
-from appfl_gc.payload.s3.connection import SLICE, Connection, Deadlines, Request
 from appfl_gc.payload.s3.crew import Crew
-from appfl_gc.payload.s3.refusals import LONGEST_ANSWER, refused
+from appfl_gc.payload.s3.exchange import SLICE, Body, Deadlines, exchange
 from appfl_gc.protocol.errors import TransferError
 
 WHAT = "The upload of a payload"
@@ -33,17 +35,20 @@ class Part:
     """One request's worth of bytes.
 
     Attributes:
-        index: from 0.
+        url: where they go.
         body: the bytes; the encoder's own memory where it lies in large pieces.
+        size: how many there are.
         out: how many of them the present try has sent.
         tag: the store's name for the part, once it has it.
+        expires: see ``crew.Task``.
     """
 
-    index: int
+    url: str = field(repr=False)
     body: Sequence[memoryview] = field(repr=False)
     size: int
     out: int = 0
     tag: str = ""
+    expires: float = float("inf")
 
 
 def upload(
@@ -59,7 +64,7 @@ def upload(
 ) -> tuple[str, list[str]]:
     """Send ``payload`` in parts. A part is sent again if that can help.
 
-    What is held at a time are the encoder's chunks that belong to ``threads + 2`` parts.
+    Held at a time are the encoder's chunks that belong to ``threads + 1`` parts.
 
     Args:
         payload: what to send; read once.
@@ -78,8 +83,8 @@ def upload(
         TransferError: if it did not succeed; says why.
     """
     running = Checksum(STRONG)
+    deadlines = deadlines or Deadlines()
     parts: list[Part] = []
-    urls: dict[int, str] = {}
     told = 0
 
     def watch() -> None:
@@ -89,26 +94,28 @@ def upload(
             told = out
             sent(out)
 
-    def send(connection: Connection, part: Part) -> None:
-        part.out = 0
+    def build() -> Iterator[Part]:
+        for body, size in cut(payload.chunks(), part_size, running.update):
+            parts.append(Part(url(len(parts)), body, size))
+            yield parts[-1]
 
-        def more(size: int) -> None:
+    def send(session: requests.Session, part: Part) -> None:
+        def see(size: int) -> None:
+            crew.halted()
             part.out += size
 
-        request = Request("PUT", urls[part.index], body=part.body)
-        with connection.exchange(request, more) as answer:
-            if answer.status >= 300:
-                raise refused(answer, request.host, "the upload of a part")
-            part.tag = answer.getheader("ETag", "")
-            answer.read(LONGEST_ANSWER)
+        part.out = 0
+        part.expires = time.monotonic() + deadlines.seconds(part.size)
+        try:
+            body = Body(part.body, part.size, see)
+            with exchange(session, "PUT", part.url, "the upload of a part", deadlines, body) as answer:
+                part.tag = answer.headers.get("ETag", "")
+        finally:
+            part.expires = float("inf")
         part.body = ()
 
-    with Crew(send, threads, WHAT, stop, watch, patience=patience, deadlines=deadlines) as crew:
-        for body, size in cut(payload.chunks(), part_size, running.update):
-            part = Part(len(parts), body, size)
-            urls[part.index] = url(part.index)
-            parts.append(part)
-            crew.give(part)
+    with Crew(send, threads, WHAT, stop, watch, patience) as crew:
+        crew.give(build())
         crew.finish()
     if sum(part.size for part in parts) != payload.size:
         raise TransferError("A payload had another number of bytes than it said; it was not sent.")
