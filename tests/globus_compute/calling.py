@@ -6,7 +6,7 @@ import contextlib
 import textwrap
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appfl_gc.control.globus_compute.identity import default_identity
@@ -30,6 +30,7 @@ class Caller:
     plane: GlobusComputePlane
     heard: list[Progress]
     round: int = 0
+    holding: list[Path] = field(default_factory=list)
 
     def hello(self, client: str = "A", payload_bytes: int = 0) -> Future[Reply]:
         payloads = {}
@@ -48,7 +49,11 @@ class Caller:
         return self.plane.submit(Call(identity, "trainer.sample_size", args, nonce="n"))
 
     def held(self, directory: Path, client: str = "A") -> Future[Reply]:
-        """A call that writes its process id to ``held`` and is done when a file ``go`` is there."""
+        """A call that writes its process id to ``held`` and is done when a file ``go`` is there.
+
+        It does not outlive ``calling``: the only worker would be held for the tests that follow.
+        """
+        self.holding.append(directory)
         return self.work(
             f"""
             with open({str(directory / "held.new")!r}, "w") as file:
@@ -79,7 +84,10 @@ def calling(targets: Mapping[str, Target] | str, settings: PlaneSettings = QUICK
         targets = {client: Target(targets, default_identity()) for client in "ABCD"}
     heard: list[Progress] = []
     plane = GlobusComputePlane(targets, settings, heard.append)
+    caller = Caller(plane, heard)
     try:
-        yield Caller(plane, heard)
+        yield caller
     finally:
         plane.close()
+        for directory in caller.holding:
+            (directory / "go").touch()

@@ -136,7 +136,7 @@ def test_a_refused_request_fails_its_calls_only_and_the_next_goes_through(
 ) -> None:
     running_call = caller.held(tmp_path, "A")
     wait_for(lambda: (tmp_path / "held").exists())
-    sandbox.faults.fail_next(1, 403)
+    sandbox.faults.fail_next(1, 403, "/submit")
     with pytest.raises(EndpointError) as caught:
         caller.hello("B").result(DEADLINE)
     assert f"client B, endpoint {site.endpoint_id}" in caught.value.message and caught.value.hint

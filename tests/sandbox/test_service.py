@@ -103,6 +103,8 @@ def test_faults_come_and_go(sandbox: Sandbox, rest: New) -> None:
     one = rest()
     sandbox.faults.fail_next(2, 502)
     assert [one.get("/v2/endpoints").status_code for _ in range(3)] == [502, 502, 200]
+    sandbox.faults.fail_next(1, 502, "/version")
+    assert [one.get(path).status_code for path in ("/v2/endpoints", "/v2/version")] == [200, 502]
     sandbox.faults.forget_tokens()
     assert one.get("/v2/endpoints").status_code == 401
     assert sandbox.state()["requests"][-1][1:] == ["GET", "/v2/endpoints", 401]

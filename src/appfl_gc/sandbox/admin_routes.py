@@ -41,7 +41,7 @@ def admin_router(
     @router.post("/faults")
     async def set_faults(values: Document) -> dict[str, Any]:
         for name, value in values.items():
-            if name not in ("failures", "status", "slow_seconds"):
+            if name not in ("failures", "status", "path", "slow_seconds"):
                 raise ServiceError(422, "INVALID_REQUEST", f"There is no fault {name}.")
             setattr(faults, name, value)
         return {}

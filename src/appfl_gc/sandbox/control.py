@@ -69,9 +69,15 @@ class FaultControl:
 
     control: Control
 
-    def fail_next(self, count: int, status: int = 503) -> None:
-        """Answer the next ``count`` requests to Compute and Auth with an HTTP status."""
-        self.control.post("faults", {"failures": count, "status": status})
+    def fail_next(self, count: int, status: int = 503, path: str = "") -> None:
+        """Answer the next ``count`` requests to Compute and Auth with an HTTP status.
+
+        Args:
+            count: how many.
+            status: the answer.
+            path: only requests whose path ends so are counted and answered.
+        """
+        self.control.post("faults", {"failures": count, "status": status, "path": path})
 
     def slow(self, seconds: float) -> None:
         """Delay every answer of Compute and Auth; 0 ends it."""

@@ -26,20 +26,22 @@ class Faults:
     Attributes:
         failures: the next so many requests fail.
         status: with this HTTP status.
+        path: only requests whose path ends so; "" means any.
         slow_seconds: every request waits this long.
         requests: the last requests, newest last: seconds since the epoch, method, path, status.
     """
 
     failures: int = 0
     status: int = 503
+    path: str = ""
     slow_seconds: float = 0.0
     requests: deque[tuple[float, str, str, int]] = field(default_factory=lambda: deque(maxlen=5000))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take_failure(self) -> bool:
-        """Whether the present request is one that fails."""
+    def take_failure(self, path: str) -> bool:
+        """Whether the present request, which is for ``path``, is one that fails."""
         with self._lock:
-            if self.failures <= 0:
+            if self.failures <= 0 or not path.endswith(self.path):
                 return False
             self.failures -= 1
             return True
@@ -66,7 +68,7 @@ class FaultyApp:
 
         if self.faults.slow_seconds > 0:
             await asyncio.sleep(self.faults.slow_seconds)
-        if self.faults.take_failure():
+        if self.faults.take_failure(scope["path"]):
             await _answer(watch, self.faults.status)
             return
         await self.app(scope, receive, watch)

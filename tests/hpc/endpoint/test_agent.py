@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from appfl_gc.hpc.endpoint.worker_environment import MARKER
 from appfl_gc.protocol.errors import EndpointError, LoginError, NotSupportedError, UsageError, VersionError
 from appfl_gc.sandbox.sandbox import Sandbox
 from appfl_gc.sandbox.settings import SandboxSettings
+from tests.globus_compute.sites import wait_for
 
 IDENTIFIER = str(uuid.uuid4())
 TASK = """
@@ -103,10 +103,7 @@ def test_a_life(site: Path, endpoints: Path, environ: Mapping[str, str]) -> None
 
 
 def wait_for_end(pid: int) -> None:
-    ends = time.monotonic() + 10
-    while processes.running(psutil.Process(pid)) if psutil.pid_exists(pid) else False:
-        assert time.monotonic() < ends
-        time.sleep(0.02)
+    wait_for(lambda: not (psutil.pid_exists(pid) and processes.running(psutil.Process(pid))))
 
 
 def test_the_agents_own_words(site: Path, endpoints: Path, environ: Mapping[str, str]) -> None:
@@ -171,6 +168,7 @@ def test_a_pid_that_another_program_has_now(site: Path, endpoints: Path) -> None
 def test_leftovers_are_found_and_ended(site: Path, endpoints: Path) -> None:
     left = subprocess.Popen(["sleep", "600"], env={**os.environ, MARKER: str(site)}, start_new_session=True)
     try:
+        wait_for(lambda: processes.processes_of(site))  # a process that just started has no environment yet
         assert agent.status("site", endpoints).state is State.LEFTOVERS
         assert agent.stop("site", endpoints) == (left.pid,)
     finally:
