@@ -30,7 +30,7 @@ def make_call(round_: int = 1, attempt: int = 1, client: str = "A", **changes: o
 
 
 def make_answer(steps: int = 10) -> Answer:
-    return Answer({"steps": steps}, keep=True)
+    return Answer({"steps": steps})
 
 
 @pytest.fixture

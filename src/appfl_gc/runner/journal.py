@@ -6,6 +6,8 @@ by a crash; any other line that does not check is damage.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import zlib
@@ -39,10 +41,13 @@ def _check(body: str) -> str:
 
 
 class Journal:
-    """Appends records. Nothing is on disk before ``flush``."""
+    """Appends records. Nothing is on disk before ``flush``. While it is open, ``is_open`` says so to other processes."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
+        # Not every network file system has locks.
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._number = 0
         self.append(0.0, "journal", version=JOURNAL_VERSION)
 
@@ -70,6 +75,18 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def is_open(path: Path) -> bool:
+    """Whether a run on this machine, or on one that shares the file system's locks, has this journal open."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def read_journal(path: Path) -> Iterator[Record]:

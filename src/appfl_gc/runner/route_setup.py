@@ -20,6 +20,7 @@ from appfl_gc.payload.codec import Layout
 from appfl_gc.payload.coding import Coding
 from appfl_gc.payload.compression.configs import settings_from_configs
 from appfl_gc.payload.compression.settings import CompressionSettings
+from appfl_gc.payload.retry import Patience
 from appfl_gc.payload.stores import FileStore, InlineStore, Store, Stores
 from appfl_gc.protocol.errors import AppflGcError, UsageError
 from appfl_gc.runner.recorder import Recorder
@@ -29,6 +30,8 @@ from appfl_gc.runner.run_directory import RunDirectory
 if TYPE_CHECKING:
     from appfl_gc.payload.s3.server_store import S3Store
 
+BEFORE_A_RUN = Patience(tries=3)
+"""With a store that does not answer: nothing is lost yet by ending."""
 FILES_ARE_FASTER_FROM = 16 * 1024
 """Bytes of a payload from which on files take less time than messages; measured between 4 kB and 16 kB."""
 
@@ -159,9 +162,10 @@ class _Workshop:
         settings = S3Settings(
             str(configs.s3_bucket), configs.endpoint_url, None, None if file is None else Path(file)
         )
-        store = S3Store(settings, self.directory.path.name, self.stop)
-        for warning in check(store):
+        run = self.directory.path.name
+        for warning in check(S3Store(settings, run, self.stop, patience=BEFORE_A_RUN)):
             self._warn(warning)
+        store = S3Store(settings, run, self.stop)
         valid = store.seconds_valid()
         if valid < configs.expected_queue_wait_seconds:
             self._warn(

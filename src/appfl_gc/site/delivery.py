@@ -63,7 +63,9 @@ def deliver(context: CallContext, outbox: Outbox, answer: Answer) -> Answer:
         if not store.remote:
             with stopwatch.measure("transfer"):
                 reference = store.put(payload)
-            return replace(answer, payloads={UPDATE: reference}, measures=stopwatch.measures)
+            sent = replace(answer, payloads={UPDATE: reference}, measures=stopwatch.measures)
+            outbox.store(call, sent)
+            return sent
         with stopwatch.measure("encode"):
             kept = outbox.keep(call, payload)
         held = replace(answer, payloads={UPDATE: kept.reference}, measures=stopwatch.measures)

@@ -101,8 +101,6 @@ def _answer(context: CallContext, outbox: Outbox) -> Reply:
             from appfl_gc.site.delivery import deliver
 
             answer = deliver(context, outbox, answer)
-        if answer.keep and answer.error is None:
-            outbox.store(call, answer)
     measures = context.stopwatch.measures if answer.measures is None else answer.measures
     return Reply(call.identity, call.nonce, answer.values, answer.payloads, measures, error=answer.error)
 

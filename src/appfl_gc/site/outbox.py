@@ -142,7 +142,7 @@ class Outbox:
             return None
         file = path.with_suffix(".payload")
         there = kept is not None and file.is_file() and file.stat().st_size == kept.size
-        answer = Answer(reply.values, reply.payloads, keep=True, measures=reply.measures)
+        answer = Answer(reply.values, reply.payloads, measures=reply.measures)
         stored = Stored(answer, Kept(file, kept) if there and kept is not None else None)
         # An update that is neither in a store nor here any more has to be made again.
         return None if stored.held and stored.kept is None else (entry.get("request"), stored)

@@ -82,8 +82,8 @@ class Answer:
     Attributes:
         values: metrics and counts.
         payloads: references to tensors.
-        tensors: the update, which is yet to be put into the granted store.
-        keep: whether the reply goes to the outbox, so that a later attempt is answered without doing it again.
+        tensors: the update, which is yet to be put into the granted store. An answer with tensors goes to the
+            outbox, so that a later attempt is answered without training again.
         measures: what it cost; None: what the call's stopwatch says.
         error: why there is less than was asked for, although something was done.
     """
@@ -91,6 +91,5 @@ class Answer:
     values: Mapping[str, Json] = field(default_factory=dict)
     payloads: Mapping[str, Ref] = field(default_factory=dict)
     tensors: Encoding | None = None
-    keep: bool = False
     measures: Measures | None = None
     error: ErrorReport | None = None

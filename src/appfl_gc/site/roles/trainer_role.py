@@ -98,7 +98,7 @@ def train(context: CallContext) -> Answer:
         "steps": outcome.steps,
         "metrics": dict(outcome.metrics),
     }
-    return Answer(values, tensors=encoding, keep=True)
+    return Answer(values, tensors=encoding)
 
 
 def _received(call: Call) -> dict[str, torch.Tensor]:
