@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
         "function": LazyCommand("appfl_gc.cli.function:function", "Register the function that sites run."),
         "endpoint": LazyCommand("appfl_gc.cli.endpoint:endpoint", "Write and run Globus Compute endpoints."),
         "facility": LazyCommand("appfl_gc.cli.facility:facility", "Show what is known of facilities."),
+        "runs": LazyCommand("appfl_gc.cli.runs:runs", "Manage what runs have left behind."),
         "sandbox": LazyCommand(
             "appfl_gc.cli.sandbox:sandbox", "Run a Globus Compute service here, without an account."
         ),
@@ -54,7 +55,7 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
 
 PLANNED = frozenset(
     {
-        "cancel", "resume", "runs", "simulate",
+        "cancel", "resume", "simulate",
     }
 )  # fmt: skip
 

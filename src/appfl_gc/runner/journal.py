@@ -41,7 +41,7 @@ def _check(body: str) -> str:
 
 
 class Journal:
-    """Appends records. Nothing is on disk before ``flush``. While it is open, ``is_open`` says so to other processes."""
+    """Appends records. Nothing is on disk before ``flush``. While open, ``is_open`` tells other processes."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
