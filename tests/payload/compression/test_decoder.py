@@ -73,8 +73,10 @@ def test_a_process_that_ends_refuses_its_stream_only(decoders: Decoders, what: s
 def test_a_process_that_says_nothing_is_given_up() -> None:
     with Decoders({"SZ3"}, 1, patience=0.5) as decoders:
         os.kill(decoders.process_ids[0], signal.SIGSTOP)
+        start = time.monotonic()
         with pytest.raises(UpdateRefusedError, match="ended over it"):
             decoded(decoders, "SZ3", STREAM["SZ3"])
+        assert time.monotonic() - start < 20
     wait_until_gone(decoders.process_ids[0])
 
 

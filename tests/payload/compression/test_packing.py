@@ -86,7 +86,33 @@ def test_weights_become_shorter(chosen: CompressionSettings, ratio: float) -> No
 def test_smooth_tensors_become_much_shorter() -> None:
     smooth = {"field.weight": torch.linspace(0, 20, 200_000).sin()}
     packed, _ = there_and_back(smooth, CompressionSettings("SZ3", bound=1e-3, mode="REL"))
-    assert packed.ratio > 50
+    assert packed.ratio > 500
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_numbers_of_16_bits_become_shorter_by_sz3_too(dtype: torch.dtype) -> None:
+    weights = {"weight": (torch.randn(100_000, generator=torch.Generator().manual_seed(1)) * 0.02).to(dtype)}
+    packed, _ = there_and_back(weights, CompressionSettings("SZ3", bound=1e-3, mode="REL"))
+    assert packed.ratio > 1.7
+
+
+def test_the_cutoff_counts_elements() -> None:
+    state = {f"{size}.weight": torch.randn(size) for size in (999, 1000, 1001)}
+    _, after = there_and_back(state, CompressionSettings("int8", cutoff=1000))
+    assert [name for name in state if not same_bits(state[name], after[name])] == ["1001.weight"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_eight_bits_err_by_half_a_step_of_their_block_at_most(dtype: torch.dtype) -> None:
+    blocks = torch.randn(20, 256) * torch.logspace(-3, 3, 20)[:, None]
+    weight = torch.cat([blocks.flatten(), torch.tensor([5e-4, -1e-5])]).to(dtype)
+    _, after = there_and_back({"weight": weight}, CompressionSettings("int8", cutoff=0))
+    error = (after["weight"].double() - weight.double()).abs()
+    rounding = weight.double().abs() * torch.finfo(dtype).eps
+    for start in range(0, len(weight), 256):
+        block = slice(start, start + 256)
+        step = float(weight[block].double().abs().max()) / 127
+        assert bool((error[block] <= step * 0.5001 + rounding[block]).all())
 
 
 floats = st.one_of(

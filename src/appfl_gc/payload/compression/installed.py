@@ -15,7 +15,11 @@ def require(package: str) -> Any:
     """The module of that name; raises ``VersionError`` that says how to install it."""
     try:
         return importlib.import_module(package)
-    except ImportError as error:
+    except (
+        ImportError,
+        ValueError,
+        AttributeError,
+    ) as error:  # the last two where it was built for another numpy
         raise VersionError(
             f"The package {package}, which the compression needs, cannot be imported here: {error}.",
             f"Run in the environment of this process: pip install {package}",
