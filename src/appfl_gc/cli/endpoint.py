@@ -73,6 +73,11 @@ def _knob_options(function: Function) -> Function:
 @click.option(
     "--prelude", default="", help="Shell lines before this environment is activated; @FILE reads one."
 )
+@click.option(
+    "--proxystore",
+    metavar="NAME",
+    help="Workers use this ProxyStore endpoint of this machine, past their proxy.",
+)
 @click.option("--replace", is_flag=True, help="Move an endpoint of this name into a backup first.")
 def configure(
     name: str,
@@ -91,6 +96,7 @@ def configure(
     multi_user: bool,
     identities: Sequence[str],
     prelude: str,
+    proxystore: str | None,
     replace: bool,
     **knobs: int | str | None,
 ) -> None:
@@ -99,13 +105,21 @@ def configure(
     from appfl_gc.hpc.endpoint.agent import require_linux
 
     require_linux()
+    given = dict(_pair(text) for text in environment)
+    direct_hosts: tuple[str, ...] = ()
+    if proxystore is not None:
+        from appfl_gc.cli.proxystore import for_workers
+
+        shared = for_workers(proxystore, facility)
+        direct_hosts, given = shared.hosts, {**shared.environment, **given}
     options = EndpointOptions(
         facility=facility,
         settings={key: _setting(key, value) for key, value in knobs.items() if value is not None},
         locked=frozenset(setting.replace("-", "_") for setting in locked),
         engine=engine,
         directory=directory,
-        environment=dict(_pair(text) for text in environment),
+        environment=given,
+        direct_hosts=direct_hosts,
         heartbeat_seconds=heartbeat_seconds,
         idle_seconds=idle_seconds,
         endpoint_id=endpoint_id,
@@ -226,15 +240,49 @@ def _pair(text: str, option: str = "--env") -> tuple[str, str]:
 
 
 @endpoint.command("check", cls=Program)
-@click.argument("name")
+@click.argument("name", required=False)
 @click.option("--option", "given", metavar="NAME=VALUE", multiple=True, help="A user_endpoint_config to try.")
 @click.option(
     "--round-gap-seconds", type=float, default=600.0, show_default=True, help="Wait between a client's tasks."
 )
+@click.option("--proxystore", is_flag=True, help="Check a ProxyStore endpoint; NAME may be left out.")
+@click.option("--remote", metavar="UUID", help="With --proxystore: another machine's, to try the way to it.")
+@click.option(
+    "--megabytes",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="With --proxystore: how large an object is moved.",
+)
 @FORMAT
 @click.pass_context
-def check(ctx: click.Context, name: str, given: Sequence[str], round_gap_seconds: float, form: str) -> None:
-    """Look for what stops an endpoint, or makes it slow; the exit status is 2 if there are errors."""
+def check(
+    ctx: click.Context,
+    name: str | None,
+    given: Sequence[str],
+    round_gap_seconds: float,
+    proxystore: bool,
+    remote: str | None,
+    megabytes: int,
+    form: str,
+) -> None:
+    """Look for what stops an endpoint, or makes it slow; the exit status is 2 if there are errors.
+
+    With --proxystore it moves an object through the ProxyStore endpoint of this machine, and with --remote to another
+    endpoint and back, and shows how long it took.
+    """
+    if proxystore:
+        from appfl_gc.cli.proxystore import check_endpoint
+
+        if not check_endpoint(name, remote, megabytes * 1_000_000, form):
+            ctx.exit(2)
+        return
+    if remote is not None:
+        raise UsageError("`--remote` needs `--proxystore`.")
+    if name is None:
+        raise UsageError(
+            "`appfl-gc endpoint check` needs the name of an endpoint.", "`appfl-gc endpoint list` shows them."
+        )
     from appfl_gc.hpc.endpoint import check as checker
 
     pairs = dict(_pair(text, "--option") for text in given)

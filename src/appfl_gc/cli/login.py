@@ -34,6 +34,16 @@ credentials_option = click.option(
 @click.option("--identity", "identities", multiple=True, help="Sign in as this identity. Repeatable.")
 @click.option("--policy", "policies", multiple=True, help="Meet this authentication policy. Repeatable.")
 @click.option("--mfa", is_flag=True, help="Sign in with a second factor.")
+@click.option(
+    "--proxystore", is_flag=True, help="Log in for ProxyStore's endpoints and its Globus connector instead."
+)
+@click.option(
+    "--collection",
+    "collections",
+    metavar="UUID",
+    multiple=True,
+    help="With --proxystore: a Globus collection that the connector may use. Repeatable.",
+)
 @credentials_option
 def login(
     force: bool,
@@ -41,6 +51,8 @@ def login(
     identities: Sequence[str],
     policies: Sequence[str],
     mfa: bool,
+    proxystore: bool,
+    collections: Sequence[str],
     credentials: str | None,
 ) -> None:
     """Log in to Globus, once per machine and user.
@@ -48,7 +60,19 @@ def login(
     Prints an address to open in any browser, and asks for the code that it shows. `globus-compute-endpoint` shares
     the login. A run that waits for a login goes on. With GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET
     set there is nothing to log in; the two are tried.
+
+    With --proxystore it is the login that `proxystore-globus-auth` shares: endpoints need it for ProxyStore's own
+    relay, the Globus connector for transfers.
     """
+    if proxystore:
+        from appfl_gc.cli.proxystore import log_in
+
+        if identities or policies or mfa or credentials:
+            raise UsageError("`--proxystore` takes --force, --domain and --collection only.")
+        log_in(force=force, domains=domains, collections=collections)
+        return
+    if collections:
+        raise UsageError("`--collection` needs `--proxystore`: only its Globus connector uses collections.")
     from globus_sdk.gare import GlobusAuthorizationParameters
 
     from appfl_gc.control.globus_compute.identity import identity_from

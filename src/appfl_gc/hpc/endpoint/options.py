@@ -17,6 +17,7 @@ COMPUTE_ENGINE = "GlobusComputeEngine"
 POOL_ENGINE = "ProcessPoolEngine"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SMALLEST_HEARTBEAT = 5
 
@@ -41,6 +42,7 @@ class EndpointOptions:
         amqp_port: 443 where the network blocks 5671.
         multi_user: other people's identities are mapped to their own accounts; the agent runs as root.
         identities: with ``multi_user``, who may use it: a Globus user name and the account on this machine each.
+        direct_hosts: workers reach these past the HTTP proxy of their nodes, if they have one; all else by it.
         prelude: shell lines before this environment is activated, as `module load`.
         extra_core: further keys of the agent's config.yaml.
         extra_user: further keys of a user endpoint's configuration.
@@ -61,6 +63,7 @@ class EndpointOptions:
     amqp_port: int | None = None
     multi_user: bool = False
     identities: Mapping[str, str] = field(default_factory=dict)
+    direct_hosts: tuple[str, ...] = ()
     prelude: str = ""
     extra_core: Mapping[str, Json] = field(default_factory=dict)
     extra_user: Mapping[str, Json] = field(default_factory=dict)
@@ -93,6 +96,9 @@ class EndpointOptions:
             )
         for identifier in (*self.allowed_functions, *filter(None, [self.endpoint_id])):
             _check_uuid(identifier)
+        for host in self.direct_hosts:
+            if not _HOST.fullmatch(host):
+                raise UsageError(f"`{clean_text(host, 60)}` is no host that workers could reach.")
         if self.prelude:
             KNOBS["worker_init"].check(self.prelude)
         if self.multi_user and self.directory is not None:

@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from appfl_gc.hpc.endpoint.options import EndpointOptions
@@ -36,11 +36,24 @@ def worker_init(facility: Facility, options: EndpointOptions, site: Path | None)
     source = _source_directory()
     if source is not None:
         lines.append(f"export PYTHONPATH={shlex.quote(str(source))}${{PYTHONPATH:+:$PYTHONPATH}}")
+    lines += _past_the_proxy(options.direct_hosts)
     # Tasks of a submitter need not see what the agent logs in with.
     lines.append(f"unset {' '.join(CREDENTIALS)}")
     for name, value in {**site_variables(site), **options.environment}.items():
         lines.append(f"export {name}={shlex.quote(value)}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _past_the_proxy(hosts: Sequence[str]) -> list[str]:
+    """Lines that add hosts, and loopback, to those that the node's programs reach without its HTTP proxy."""
+    if not hosts:
+        return []
+    added = ",".join(dict.fromkeys([*hosts, "localhost", "127.0.0.1"]))
+    return [
+        'no_proxy="${no_proxy:-${NO_PROXY:-}}"',
+        f'export no_proxy="${{no_proxy:+$no_proxy,}}{added}"',
+        'export NO_PROXY="$no_proxy"',
+    ]
 
 
 def user_environment(

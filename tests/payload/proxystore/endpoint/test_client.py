@@ -140,8 +140,8 @@ def test_a_relay_that_ends_in_the_middle_of_a_transfer(bed: Bed, client_of: Clie
         assert b.get(name, a.own, size=len(data)) == data
     except TransferError as error:
         # The transfer needs no relay, but ProxyStore's endpoints sometimes end with it.
-        assert "has no connection" in error.message or "can't be reached" in error.message  # noqa: PT017
-        assert "proxystore-endpoint start b" in error.hint  # noqa: PT017
+        assert "has no connection" in error.message or "can't be reached" in error.message
+        assert "proxystore-endpoint start b" in error.hint
     finally:
         killer.join()
         bed.relay.kill()

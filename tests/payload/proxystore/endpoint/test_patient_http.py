@@ -81,9 +81,8 @@ def test_an_answer_that_ends_early_or_late() -> None:
         )
         until_closed(connection)
 
-    with serving(short) as port:
-        with suppress(BrokenError):
-            assert get(port).size == 5
+    with serving(short) as port, suppress(BrokenError):
+        assert get(port).size == 5
     with serving(chunked) as port, pytest.raises(TooLongError):
         get(port)
     with serving(lambda connection: None) as port, pytest.raises(BrokenError):

@@ -50,6 +50,7 @@ class EndpointClient:
         seconds: how long a peer may let us wait beside the time that an object's size takes at ``SLOWEST``.
         probe_after: after how many seconds without progress a peer is asked whether it lives.
         patience: how often what may pass is tried again.
+        own: UUID of the one of ``endpoints`` to use as our own; None takes the first that runs here.
 
     Raises:
         UsageError: if none of them is configured here, or a UUID is none.
@@ -66,13 +67,14 @@ class EndpointClient:
         seconds: float = SECONDS,
         probe_after: float = AFTER,
         patience: Patience = PATIENCE,
+        own: str | None = None,
     ) -> None:
         self._stop = stop or threading.Event()
         self._seconds = seconds
         self._probe_after = probe_after
         self._patience = patience
         self._endpoints = frozenset(endpoint_uuid(text) for text in endpoints)
-        candidates = among(endpoints, proxystore_dir)
+        candidates = among(endpoints if own is None else [own], proxystore_dir)
         self._own = candidates[0]
         self._own = retry(
             lambda: self._running(candidates), "The search for an endpoint", self._stop, patience
@@ -201,6 +203,8 @@ class EndpointClient:
             return None
         if asked not in self._endpoints:
             raise TransferError(f"The endpoint {asked} is not one of this federation.")
+        if self._own.relay is None:
+            raise explain.alone(self._own, asked)
         return asked
 
     def _probe(self, peer: str) -> Probe:

@@ -84,6 +84,14 @@ def other_size(object_id: str, has: str, announced: int) -> TransferError:
     )
 
 
+def alone(own: OwnEndpoint, peer: str) -> TransferError:
+    """The own endpoint has no relay; it would look for a peer's objects among its own."""
+    return TransferError(
+        f"The ProxyStore endpoint {own} can't reach {peer}: it was configured without a relay, so it has no peers.",
+        f"Add `address` under [relay] in {own.directory / 'config.toml'} and restart it.",
+    )
+
+
 def gone(own: OwnEndpoint, object_id: str, endpoint_id: str | None) -> TransferError:
     """The endpoint lives and does not hold the object."""
     return TransferError(
@@ -116,6 +124,11 @@ def refused(own: OwnEndpoint, operation: str, size: int, peer: str | None, answe
                 f"change. Or its disk or memory is full. {own.log} says more.",
             )
         return PassingError(f"The ProxyStore endpoint {own} failed.", f"{own.log} says why.")
+    if operation == "put" and "not registered" not in answer.text:
+        return PassingError(
+            f"The ProxyStore endpoint {peer} did not take an object of {size:,} bytes from {own}.",
+            "It is over the max_object_size there, or the connection was lost. The other endpoint's log says more.",
+        )
     return _unreachable(own, peer, answer.text)
 
 
