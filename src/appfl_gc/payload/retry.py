@@ -85,7 +85,8 @@ def retry(
             failed = 1 if error.progressed else failed + 1
             check(stop, what)
             if failed >= patience.tries:
-                raise TransferError(f"{error.message} It was tried {failed} times.", error.hint) from None
+                times = f" It was tried {failed} times." if failed > 1 else ""
+                raise TransferError(f"{error.message}{times}", error.hint) from None
             wait(patience.pause(failed, error.after, chance.random()), what, stop)
 
 
