@@ -176,9 +176,15 @@ class Endpoint(Program):
 
 
 class Bed:
-    """A relay and endpoints ``a`` and ``b``, peers through it. Their addresses hold in ``inside()`` only."""
+    """A relay and endpoints ``a`` and ``b``, peers through it. Their addresses hold in ``inside()`` only.
 
-    def __init__(self, directory: Path, *, largest: int = 100_000_000) -> None:
+    Args:
+        directory: for their homes and what they print.
+        largest: bytes of the largest object that they take.
+        largest_b: the same for ``b``, if it differs.
+    """
+
+    def __init__(self, directory: Path, *, largest: int = 100_000_000, largest_b: int | None = None) -> None:
         self.namespace = Namespace()
         self.relay = Program(
             [str(_PROGRAMS / "proxystore-relay"), "--host", ADDRESS, "--port", "8700"],
@@ -187,7 +193,7 @@ class Bed:
             directory / "relay.out",
         )
         self.a = Endpoint(directory, "a", 9001, 8700, self.namespace, largest)
-        self.b = Endpoint(directory, "b", 9002, 8700, self.namespace, largest)
+        self.b = Endpoint(directory, "b", 9002, 8700, self.namespace, largest_b or largest)
 
     @property
     def endpoints(self) -> list[str]:
