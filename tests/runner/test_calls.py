@@ -15,7 +15,7 @@ TRAINED = Call(CallId("run", 3, "A"), TRAIN, {"grant": {"scheme": "s3"}, "task":
 
 @pytest.fixture
 def factory() -> CallFactory:
-    return CallFactory("run", 1, {"A": 1}, UpdateSpec(()), device_fallback=False)
+    return CallFactory("run", 1, {"A": 1}, UpdateSpec(()), {}, device_fallback=False)
 
 
 def test_an_update_that_the_site_still_has_is_only_sent_again(factory: CallFactory) -> None:

@@ -244,7 +244,9 @@ class _Reading:
         checker = TypedCheck(entry, self.findings, lambda path: own_trainer and path == ("train_configs",))
         settings = checker.typed(Client)
         rules.check_client(settings, checker)
-        settings = settings.model_copy(update={"comm_configs": self._transfers(settings.comm_configs, checker)})
+        settings = settings.model_copy(
+            update={"comm_configs": self._transfers(settings.comm_configs, checker)}
+        )
         sources = client_sources(settings, checker, reader, (self.clients, self.server))
         self.views.append((f"client {name}", entry, settings))
         return ClientConfig(name, settings.endpoint_id, settings, sources)
@@ -266,7 +268,9 @@ class _Reading:
                 "Make them equal.",
             )
         settings = rules.builtin_kwargs(settings, checker)
-        settings = settings.model_copy(update={"comm_configs": self._transfers(settings.comm_configs, checker)})
+        settings = settings.model_copy(
+            update={"comm_configs": self._transfers(settings.comm_configs, checker)}
+        )
         sources = server_sources(settings, checker, reader, self.server)
         self.views.insert(0, ("server", block, settings))
         return settings, sources

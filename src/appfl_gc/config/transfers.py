@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from appfl_gc.config.compressors import settings_from_configs
 from appfl_gc.config.document import Document, KeyPath
 from appfl_gc.config.schema.comm_configs import CommConfigs
 from appfl_gc.config.sources import find_file, yaml_file_of
 from appfl_gc.config.typing_check import TypedCheck
+from appfl_gc.protocol.errors import AppflGcError
 
 _AT = "comm_configs"
 
@@ -25,10 +28,26 @@ def check_transfers(
         documents: the two files.
     """
     if comm.s3_configs.enable_s3 and comm.proxystore_configs.enable_proxystore:
-        check.error(
-            (_AT,), "Both `s3_configs` and `proxystore_configs` are switched on.", "Keep one store."
-        )
+        check.error((_AT,), "Both `s3_configs` and `proxystore_configs` are switched on.", "Keep one store.")
+    _check_compression(comm, check)
     return _check_s3(comm, check, directory, documents)
+
+
+def _check_compression(comm: CommConfigs, check: TypedCheck) -> None:
+    at = (_AT, "compressor_configs")
+    try:
+        _, warnings = settings_from_configs(comm.compressor_configs.plain())
+    except AppflGcError as error:
+        check.error(_key_of(error.message, at), error.message, error.hint)
+        return
+    for warning in warnings:
+        check.warning(_key_of(warning, at), warning)
+
+
+def _key_of(sentence: str, at: KeyPath) -> KeyPath:
+    """The key that a sentence about ``compressor_configs`` begins with."""
+    named = re.match(r"compressor_configs\.(\w+)", sentence)
+    return (*at, named[1]) if named else at
 
 
 def _check_s3(

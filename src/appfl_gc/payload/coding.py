@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from appfl_gc.payload.codec import CODEC, Encoding, Layout, check_header
 from appfl_gc.payload.encoded import Encoded
 from appfl_gc.payload.files import map_shared, nameless_file
+from appfl_gc.protocol.compression import CompressionSettings
 from appfl_gc.protocol.errors import UpdateRefusedError
-
-if TYPE_CHECKING:
-    from appfl_gc.payload.compression.settings import CompressionSettings
 
 PACKED = "packed-1"
 SEALED = "+sealed-1"
@@ -119,4 +116,5 @@ def decode_into(codec: str, payload: memoryview, layout: Layout, out: memoryview
         return
     from appfl_gc.payload.compression.packing import unpack_into
 
-    unpack_into(payload, layout, out)
+    # With the settings: what was not asked for is not decoded.
+    unpack_into(payload, layout, out, coding.compression)

@@ -27,6 +27,7 @@ class CallFactory:
         seed: the configured seed.
         threads: CPU threads of a client's tensor operations, by client; 0 until its site has said its choice.
         spec: of the global model.
+        compression: how each client's payloads are compressed, by client (see ``Routes.compression``).
         device_fallback: whether a site without the configured device trains on its CPU (a rehearsal).
     """
 
@@ -34,6 +35,7 @@ class CallFactory:
     seed: int
     threads: dict[str, int]
     spec: UpdateSpec
+    compression: Mapping[str, Mapping[str, Json]]
     device_fallback: bool
     _constant: dict[str, dict[str, Json]] = field(default_factory=dict, init=False, repr=False)
 
@@ -46,7 +48,6 @@ class CallFactory:
         client: ClientConfig,
         dispatch: int,
         args: Mapping[str, Json],
-        compression: Mapping[str, Json],
         acknowledged: int,
     ) -> Call:
         """Local training; the call is yet to get its model and its grant.
@@ -55,12 +56,9 @@ class CallFactory:
             client: who trains.
             dispatch: number of the dispatch.
             args: of the task.
-            compression: of ``update`` and ``model``, where there is any.
             acknowledged: the last round whose reply the server has.
         """
         more: dict[str, Json] = {"acknowledged": acknowledged, "task": dict(args)}
-        if compression:
-            more["compression"] = dict(compression)
         return self._call(client, dispatch, TRAIN, more)
 
     def again(self, call: Call, error_class: ErrorClass, held: bool) -> Call:
@@ -91,7 +89,9 @@ class CallFactory:
     def _constant_args(self, client: ClientConfig) -> dict[str, Json]:
         """What every call of ``client`` carries."""
         if client.client_id not in self._constant:
+            compression = self.compression.get(client.client_id)
             self._constant[client.client_id] = {
+                **({"compression": dict(compression)} if compression else {}),
                 "config": client.site_config(),
                 "sources": {kind: source.to_json() for kind, source in client.sources.items()},
                 "spec": self.spec.to_json(),

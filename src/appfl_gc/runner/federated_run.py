@@ -366,7 +366,6 @@ class FederatedRun:
             parts.clients[action.client],
             action.dispatch,
             action.args,
-            parts.routes.compression(action.client),
             self._acknowledged.get(action.client, HELLO_ROUND),
         )
 

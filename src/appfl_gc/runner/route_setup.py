@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appfl_gc.config import ClientConfig, Federation
+from appfl_gc.config.compressors import settings_from_configs
 from appfl_gc.config.schema.block import thaw
 from appfl_gc.config.schema.comm_configs import CommConfigs, ProxystoreConfigs, S3Configs
 from appfl_gc.control.plane import Capabilities
 from appfl_gc.payload.codec import Layout
 from appfl_gc.payload.coding import Coding
-from appfl_gc.payload.compression.configs import settings_from_configs
-from appfl_gc.payload.compression.settings import CompressionSettings
+from appfl_gc.payload.compression.installed import check_installed
 from appfl_gc.payload.retry import Patience
 from appfl_gc.payload.stores import FileStore, InlineStore, Store, Stores
-from appfl_gc.protocol.errors import AppflGcError, UsageError
+from appfl_gc.protocol.compression import CompressionSettings
+from appfl_gc.protocol.errors import UsageError
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.routes import Route, Routes
 from appfl_gc.runner.run_directory import RunDirectory
@@ -73,11 +74,6 @@ def make_routes(
     if workshop.buckets:
         directory.write_json("stores.json", {"s3": [store.where for store in workshop.buckets]})
     return Routes(route_of, update_of, update)
-
-
-def compression_of(comm: CommConfigs) -> tuple[CompressionSettings | None, list[str]]:
-    """How a client's updates are compressed, with warnings; raises as ``settings_from_configs``."""
-    return settings_from_configs(comm.compressor_configs.plain())
 
 
 @dataclass
@@ -131,13 +127,10 @@ class _Workshop:
             store.close()
 
     def _compression(self, client: ClientConfig) -> CompressionSettings | None:
-        try:
-            settings, warnings = compression_of(client.comm_configs)
-        except AppflGcError as error:
-            error.message = f"Client {client.client_id}: {error.message}"
-            raise
-        for warning in warnings:
-            self._warn(warning)
+        # Its warnings were told with those of the configuration.
+        settings, _ = settings_from_configs(client.comm_configs.compressor_configs.plain())
+        if settings is not None:
+            check_installed(settings)
         return settings
 
     def _store(self, comm: CommConfigs) -> tuple[str, Hashable, Callable[[], Store] | None]:

@@ -119,7 +119,8 @@ def set_up(
     aggregator = _aggregator(federation, sources, model, recorder)
 
     run_id = directory.path.name
-    calls = CallFactory(run_id, seed, planes.threads, spec, device_fallback=options.local)
+    compression = {name: routes.compression(name) for name in names}
+    calls = CallFactory(run_id, seed, planes.threads, spec, compression, device_fallback=options.local)
     fault = server.fault_tolerance_configs
     journal.append(
         0.0,

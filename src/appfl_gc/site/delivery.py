@@ -17,6 +17,7 @@ from appfl_gc.payload.encoded import Encoded, MappedFile
 from appfl_gc.payload.store import Store
 from appfl_gc.payload.stores import Stores, from_grant
 from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.compression import CompressionSettings
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import HELD, Ref
 from appfl_gc.protocol.wire import Json, WireError, as_object
@@ -26,16 +27,16 @@ from appfl_gc.site.roles.context import Answer, CallContext
 UPDATE = "update"
 
 
+def compression_of(call: Call, what: str) -> CompressionSettings | None:
+    """How ``update`` or ``model`` is compressed, as the call says; raises ``WireError``."""
+    how = as_object(call.args.get("compression") or {}, "The compression").get(what)
+    return None if how is None else CompressionSettings.from_json(as_object(how, "The compression"))
+
+
 def coding_of(call: Call, what: str) -> Coding:
     """How ``update`` or ``model`` is encoded, as the call says; raises ``WireError``."""
-    grant = as_object(call.args.get("grant"), "The grant")
-    how = as_object(call.args.get("compression") or {}, "The compression").get(what)
-    settings = None
-    if how is not None:
-        from appfl_gc.payload.compression.settings import CompressionSettings
-
-        settings = CompressionSettings.from_json(as_object(how, "The compression"))
-    key = grant.get(f"{what}_key")
+    settings = compression_of(call, what)
+    key = as_object(call.args.get("grant"), "The grant").get(f"{what}_key")
     if key is None:
         return Coding(settings)
     try:

@@ -17,7 +17,7 @@ from appfl_gc.payload.codec import Encoding, Layout
 from appfl_gc.payload.compression import container, lossless
 from appfl_gc.payload.compression.container import Stream
 from appfl_gc.payload.compression.packing import pack
-from appfl_gc.payload.compression.settings import LOSSLESS, CompressionSettings
+from appfl_gc.protocol.compression import LOSSLESS, CompressionSettings
 from appfl_gc.protocol.errors import UpdateRefusedError
 from tests.payload.compression.states import model_state, packed_bytes, unpacked
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from appfl_gc.payload.codec import Encoding
 from appfl_gc.payload.compression import plan
 from appfl_gc.payload.compression.packing import largest_packed, pack
-from appfl_gc.payload.compression.settings import LOSSLESS, CompressionSettings
 from appfl_gc.payload.compression.unpacking import unpack_into
+from appfl_gc.protocol.compression import LOSSLESS, CompressionSettings
 from appfl_gc.protocol.errors import TransferError, VersionError
 from tests.payload.compression.states import (
     DTYPES,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from appfl_gc.payload.compression.settings import CompressionSettings
+from appfl_gc.protocol.compression import CompressionSettings
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from appfl_gc.payload.codec import Layout
 from appfl_gc.payload.compression import quantised
 from appfl_gc.payload.compression.plan import KEEP_ALL, Piece, most_pieces, pieces
-from appfl_gc.payload.compression.settings import BOUNDED, LOSSLESS, LOSSY
+from appfl_gc.protocol.compression import BOUNDED, LOSSLESS, LOSSY
 from appfl_gc.protocol.errors import UpdateRefusedError
 
 _MAGIC = b"APPFLGCP"

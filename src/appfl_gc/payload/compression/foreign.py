@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from appfl_gc.payload.compression.installed import require
-from appfl_gc.payload.compression.settings import SZ3
+from appfl_gc.protocol.compression import SZ3
 
 _SAMPLE = 1 << 14
 

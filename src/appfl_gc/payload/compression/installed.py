@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from appfl_gc.payload.compression.settings import SZ3, ZFP, ZSTD, CompressionSettings
+from appfl_gc.protocol.compression import SZ3, ZFP, ZSTD, CompressionSettings
 from appfl_gc.protocol.errors import VersionError
 
 PACKAGE = {SZ3: "pysz", ZFP: "zfpy", ZSTD: "zstandard"}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from appfl_gc.payload.compression.installed import require
-from appfl_gc.payload.compression.settings import ZSTD
+from appfl_gc.protocol.compression import ZSTD
 from appfl_gc.protocol.errors import UpdateRefusedError
 
 _WINDOW = {"zlib": 15, "gzip": 31}

@@ -13,7 +13,7 @@ from appfl_gc.payload.compression.bounds import Bound
 from appfl_gc.payload.compression.container import Stream, plain_width
 from appfl_gc.payload.compression.numbers import numbers
 from appfl_gc.payload.compression.plan import Piece
-from appfl_gc.payload.compression.settings import BOUNDED, CompressionSettings
+from appfl_gc.protocol.compression import BOUNDED, CompressionSettings
 
 _HALVES = (torch.bfloat16, torch.float16)
 

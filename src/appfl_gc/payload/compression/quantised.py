@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from appfl_gc.payload.codec import tensor_bytes, torch_dtype
-from appfl_gc.payload.compression.settings import INT8
+from appfl_gc.protocol.compression import INT8
 
 BLOCK = 256
 _STEPS = 127

@@ -11,9 +11,9 @@ from appfl_gc.payload.compression.container import Stream
 from appfl_gc.payload.compression.decoder import Decoders
 from appfl_gc.payload.compression.numbers import numbers
 from appfl_gc.payload.compression.plan import Piece
-from appfl_gc.payload.compression.settings import BOUNDED, CompressionSettings
 from appfl_gc.payload.cores import available_cores
 from appfl_gc.payload.workers import MOST_THREADS, for_each
+from appfl_gc.protocol.compression import BOUNDED, CompressionSettings
 from appfl_gc.protocol.errors import UpdateRefusedError
 
 _WORTH_A_PROCESS = 1 << 25

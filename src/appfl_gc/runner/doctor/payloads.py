@@ -159,11 +159,12 @@ def _messages(federation: Federation, encoding: Encoding) -> Sizes:
         seed,
         {client.client_id: client.train_configs.num_threads or 0 for client in remote},
         encoding.layout.spec,
+        {},
         device_fallback=False,
     )
     requests, reply = {}, 0
     for client in remote:
-        call = calls.train(client, 1, {}, {}, 0)
+        call = calls.train(client, 1, {}, 0)
         call = replace(call, payloads={"model": reference}, args={**call.args, "grant": grant})
         settings = client.settings
         beside = [thaw(settings.user_endpoint_config), thaw(settings.resource_specification)]

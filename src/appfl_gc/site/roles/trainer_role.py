@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from appfl_gc.payload import codec
+from appfl_gc.payload.compression.installed import check_installed
 from appfl_gc.payload.receive import state_of
 from appfl_gc.payload.stores import from_grant
 from appfl_gc.protocol.call import Call
@@ -20,7 +21,7 @@ from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.update_spec import UpdateSpec
 from appfl_gc.protocol.wire import Json, as_object
 from appfl_gc.site.building import build_datasets, build_loss, build_metric, build_model
-from appfl_gc.site.delivery import coding_of
+from appfl_gc.site.delivery import coding_of, compression_of
 from appfl_gc.site.roles.context import Answer, CallContext
 from appfl_gc.site.session import cache_key
 from appfl_gc.site.source_loader import LoadedSource, SourceLoader
@@ -42,6 +43,7 @@ def describe_training(context: CallContext) -> dict[str, Json]:
     Raises:
         UserCodeError: if dataset, model, loss, metric, device or optimiser can't be had, or the model is not
             the server's.
+        VersionError: if a package for the configured compression is missing.
     """
     client = _Client(context)
     size = len(client.data.train)
@@ -57,6 +59,10 @@ def describe_training(context: CallContext) -> dict[str, Json]:
             "The training dataset is empty.", "Check dataset_kwargs, or what the loader finds at this site."
         )
     client.check()
+    for what in ("update", "model"):
+        settings = compression_of(context.call, what)
+        if settings is not None:
+            check_installed(settings)
     return {"sample_size": size, "threads": context.call.threads or torch.get_num_threads()}
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from appfl_gc.payload.compression.configs import settings_from_configs
-from appfl_gc.payload.compression.settings import CompressionSettings
+from appfl_gc.config.compressors import settings_from_configs
+from appfl_gc.protocol.compression import CompressionSettings
 from appfl_gc.protocol.errors import NotSupportedError, UsageError
 from appfl_gc.protocol.wire import WireError
 
@@ -120,7 +120,7 @@ def test_json_of_another_party_is_checked(changes: dict[str, Any]) -> None:
 
 def test_checking_a_configuration_loads_neither_torch_nor_numpy() -> None:
     code = (
-        "import sys; from appfl_gc.payload.compression.configs import settings_from_configs; "
+        "import sys; from appfl_gc.config.compressors import settings_from_configs; "
         "sys.exit(bool({'torch', 'numpy', 'zstandard', 'pysz', 'zfpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

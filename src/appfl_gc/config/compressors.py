@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from appfl_gc.payload.compression.settings import (
+from appfl_gc.protocol.compression import (
     ABS,
     BOUNDED,
     DEFAULT_CUTOFF,

@@ -1,0 +1,88 @@
+"""``comm_configs``: what its keys say together, told with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appfl_gc.config.diagnostic import Severity
+from tests.config.conftest import Project
+
+ANCHOR = '    metric_name: "accuracy"\n'
+
+
+def configure(project: Project, text: str) -> None:
+    project.change_server(ANCHOR, f"{ANCHOR}  comm_configs:\n{text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("    s3_configs: {enable_s3: True}\n", 14, "`enable_s3: True` needs `s3_bucket`"),
+        (
+            "    s3_configs:\n      enable_s3: True\n      s3_bucket: models\n      s3_creds_file: ./creds.csv\n",
+            17,
+            "There is no file ./creds.csv",
+        ),
+        (
+            "    s3_configs: {enable_s3: True, s3_bucket: models}\n"
+            "    proxystore_configs: {enable_proxystore: True, connector_type: FileConnector,"
+            " connector_configs: {store_dir: /tmp}}\n",
+            13,
+            "Both `s3_configs` and `proxystore_configs`",
+        ),
+        (
+            "    compressor_configs:\n      enable_compression: True\n      lossy_compressor: SZ4Compressor\n"
+            "      error_bound: 0.1\n",
+            16,
+            "SZ4Compressor",
+        ),
+        (
+            "    compressor_configs:\n      enable_compression: True\n      lossy_compressor: SZ3Compressor\n"
+            "      error_bounding_mode: PW_REL\n      error_bound: 0.1\n",
+            17,
+            "PW_REL is not supported yet",
+        ),
+    ],
+    ids=["no bucket", "no credentials", "two stores", "compressor", "mode"],
+)
+def test_what_can_not_work_is_refused(project: Project, text: str, line: int, said: str) -> None:
+    configure(project, text)
+    found = project.only()
+    assert found.severity is Severity.ERROR
+    assert said in found.message
+    assert found.line == line
+
+
+def test_the_same_is_silent_while_it_is_switched_off(project: Project) -> None:
+    configure(
+        project,
+        "    s3_configs: {enable_s3: False, s3_creds_file: ./creds.csv}\n"
+        "    compressor_configs: {enable_compression: False, lossy_compressor: SZ4Compressor}\n"
+        "    proxystore_configs: {enable_proxystore: False, connector_type: LocalConnector}\n",
+    )
+    assert project.found() == []
+
+
+def test_a_credentials_file_is_looked_for_beside_the_yaml_file(project: Project) -> None:
+    configure(
+        project,
+        "    s3_configs: {enable_s3: True, s3_bucket: models, s3_creds_file: ./creds/one.csv}\n",
+    )
+    file = project.directory / "creds" / "one.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("us-east-1,key,secret\n")
+    for comm in (project.load().clients[0].comm_configs, project.load().server_configs.comm_configs):
+        assert comm.s3_configs.s3_creds_file is not None
+        assert Path(comm.s3_configs.s3_creds_file) == file
+
+
+def test_a_compressor_that_is_read_as_another_is_told_once(project: Project) -> None:
+    configure(
+        project,
+        "    compressor_configs: {enable_compression: True, lossy_compressor: SZ2Compressor, error_bound: 0.1}\n",
+    )
+    found = project.only()
+    assert (found.severity, found.line) == (Severity.WARNING, 14)
+    assert "read as SZ3Compressor" in found.message
