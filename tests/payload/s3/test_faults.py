@@ -103,16 +103,21 @@ def test_the_store_is_asked_to_rest_as_long_as_it_says(through, proxy):
 
 
 def test_trouble_that_lasts_ends_in_one_error_without_urls(through, proxy, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     payload = Payload(10)
     ref = through.put(payload)
     grant = through.grant([ref], 10)
+    assert "urllib3.connectionpool" in {record.name for record in caplog.records}
+    for url in (*grant["parts"], *grant["read"].values()):
+        assert url.rpartition("=")[2] not in caplog.text, "a signature is in the log"
+    caplog.clear()
     proxy.faults.append(Fault("status", times=99))
     for deed in (lambda: site(grant).put(payload), lambda: fetched(site(grant), ref)):
         with pytest.raises(TransferError, match=r"503 SlowDown.*tried 4 times") as caught:
             deed()
-        text = f"{caught.value!r} {caught.value} {caught.value.report} {caplog.text}"
+        text = f"{caught.value!r} {caught.value} {caught.value.report}"
         assert "X-Amz" not in text and ref.locator not in text and grant["locator"] not in text
+        assert "X-Amz-Signature" not in caplog.text
         assert caught.value.__suppress_context__
 
 
@@ -236,6 +241,22 @@ def test_a_store_that_answers_without_ranges_is_refused(through, proxy, stored):
     proxy.faults.append(Fault("status", status=200, method="GET", times=99))
     with pytest.raises(TransferError, match="status 200"):
         fetched(through, ref)
+
+
+def test_a_site_goes_through_the_environments_proxy_unless_it_bypasses_the_host(
+    store, s3_server, proxy, monkeypatch
+):
+    payload = Payload(100)
+    grant = store.grant([], 100)
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", proxy.url)
+    ref = site(grant).put(payload)
+    assert [path.startswith(s3_server.url) for _, path, _ in proxy.requests] == [True]
+    proxy.requests.clear()
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    assert fetched(store, ref) == payload.content
+    assert not proxy.requests
 
 
 def test_a_netrc_login_is_not_sent_along(through, tmp_path, monkeypatch):

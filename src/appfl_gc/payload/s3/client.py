@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -63,6 +64,8 @@ class Client:
         except ValueError:
             raise plain(Exception(), "take a login", settings.bucket) from None
         self.region = region
+        # At the level DEBUG it writes signatures. The same function is added once only.
+        logging.getLogger("botocore.auth").addFilter(_no_signatures)
 
     def ask(self, what: str, operation: str, *, gone: Any = None, **arguments: Any) -> Any:
         """What boto3's ``operation`` on the bucket returns.
@@ -139,6 +142,10 @@ def _abandonable(call: Callable[[], None], stop: threading.Event, what: str) -> 
         thread.join(TICK)
         if thread.is_alive() and stop.is_set():
             raise interrupted(what)
+
+
+def _no_signatures(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG
 
 
 def _config(settings: S3Settings) -> Any:

@@ -11,11 +11,19 @@ from typing import Generic, Protocol, TypeVar
 
 import requests
 
+from appfl_gc.payload.cores import available_cores
 from appfl_gc.payload.retry import Patience, check, retry
 from appfl_gc.protocol.errors import TransferError
 
+_FEW, _MANY = 4, 8
+_LARGE = 512 << 20
 TICK = 0.2
 """Seconds within which a caller sees that it is to stop."""
+
+
+def threads_for(size: int) -> int:
+    """How many requests at once move ``size`` bytes: a store gives each connection a part of its speed only."""
+    return _FEW if size < _LARGE else max(_FEW, min(_MANY, available_cores()))
 
 
 class Task(Protocol):

@@ -13,12 +13,11 @@ import requests
 
 from appfl_gc.payload.files import write_all_at
 from appfl_gc.payload.retry import PassingError, Patience
-from appfl_gc.payload.s3.crew import Crew
+from appfl_gc.payload.s3.crew import Crew, threads_for
 from appfl_gc.payload.s3.exchange import Deadlines, exchange, read
 from appfl_gc.protocol.errors import TransferError
 
 WHAT = "The download of a payload"
-THREADS = 4
 RANGE = 16 << 20
 PIECE = 1 << 20
 _PROGRESS = 1 << 20
@@ -49,7 +48,7 @@ def download(
     arrived: Callable[[int], None],
     stop: threading.Event,
     *,
-    threads: int = THREADS,
+    threads: int | None = None,
     patience: Patience | None = None,
     deadlines: Deadlines | None = None,
 ) -> None:
@@ -61,7 +60,7 @@ def download(
         file: descriptor of a file.
         arrived: hears, on the calling thread, how many bytes from the start are in the file.
         stop: ends the download within a second.
-        threads: how many ranges at once.
+        threads: how many ranges at once; None: by the size.
         patience: with each range.
         deadlines: of each request.
 
@@ -102,7 +101,7 @@ def download(
             os.close(out)
             part.expires = float("inf")
 
-    with Crew(take, threads, WHAT, stop, watch, patience) as crew:
+    with Crew(take, threads or threads_for(size), WHAT, stop, watch, patience) as crew:
         crew.give(ranges)
         crew.finish()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -93,6 +94,8 @@ def exchange(
         TransferError: if the store, or the way to it, refuses.
     """
     host = host_of(url)
+    # At the level DEBUG it writes whole URLs. The same function is added once only.
+    logging.getLogger("urllib3.connectionpool").addFilter(_unsigned)
     try:
         with session.request(
             method,
@@ -111,6 +114,10 @@ def exchange(
             yield answer
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise no_connection(error, host) from None
+
+
+def _unsigned(record: logging.LogRecord) -> bool:
+    return "X-Amz-" not in record.getMessage()
 
 
 def read(answer: requests.Response, size: int) -> bytes:

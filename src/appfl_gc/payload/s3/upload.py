@@ -12,12 +12,11 @@ import requests
 from appfl_gc.payload.checksum import STRONG, Checksum
 from appfl_gc.payload.encoded import Encoded
 from appfl_gc.payload.retry import Patience
-from appfl_gc.payload.s3.crew import Crew
+from appfl_gc.payload.s3.crew import Crew, threads_for
 from appfl_gc.payload.s3.exchange import SLICE, Body, Deadlines, exchange
 from appfl_gc.protocol.errors import TransferError
 
 WHAT = "The upload of a payload"
-THREADS = 4
 MOST_PARTS = 64
 SMALLEST_PART = 8 << 20
 _STEP = 1 << 20
@@ -58,7 +57,7 @@ def upload(
     sent: Callable[[int], None],
     stop: threading.Event,
     *,
-    threads: int = THREADS,
+    threads: int | None = None,
     patience: Patience | None = None,
     deadlines: Deadlines | None = None,
 ) -> tuple[str, list[str]]:
@@ -72,7 +71,7 @@ def upload(
         url: signed, for a part's index; called once per part, on the calling thread.
         sent: hears, on the calling thread, how many bytes are out so far.
         stop: ends the upload within a second.
-        threads: how many parts at once.
+        threads: how many parts at once; None: by the size.
         patience: with each part.
         deadlines: of each request.
 
@@ -114,7 +113,7 @@ def upload(
             part.expires = float("inf")
         part.body = ()
 
-    with Crew(send, threads, WHAT, stop, watch, patience) as crew:
+    with Crew(send, threads or threads_for(payload.size), WHAT, stop, watch, patience) as crew:
         crew.give(build())
         crew.finish()
     if sum(part.size for part in parts) != payload.size:
