@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 ADDRESS = re.compile(r"http://\S+/v2/oauth2/authorize\?\S+")
+PROMPT = re.compile("Authorization Code here|Enter the auth code:")
 DEADLINE = 60
 
 
@@ -42,7 +43,7 @@ def on_terminal(command: list[str], answer: Callable[[str], str] | None = None) 
                 output += os.read(ours, 65536).decode()
             except OSError:  # the other end is closed
                 break
-            if not asked and "Authorization Code here" in output:
+            if not asked and PROMPT.search(output):
                 asked = True
                 address = ADDRESS.search(output)
                 assert address is not None, output

@@ -14,7 +14,12 @@ from appfl_gc.sandbox.errors import ServiceError
 from appfl_gc.sandbox.files import Credentials
 
 COMPUTE_SCOPE = "https://auth.globus.org/scopes/facd7ccc-c5f4-42aa-916b-a0e270e2c2a9/all"
-RESOURCE_SERVERS = {COMPUTE_SCOPE: "funcx_service"}
+PROXYSTORE_RELAY = "ebd5bbed-95e2-47cf-9c80-39e2064274bd"
+RESOURCE_SERVERS = {
+    COMPUTE_SCOPE: "funcx_service",
+    f"https://auth.globus.org/scopes/{PROXYSTORE_RELAY}/relay_all": PROXYSTORE_RELAY,
+    "urn:globus:auth:scope:transfer.api.globus.org:all": "transfer.api.globus.org",
+}
 AUTH_SERVER = "auth.globus.org"
 
 
