@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import secrets
@@ -83,7 +84,8 @@ class ProxyStoreStore:
         base, where = self._place(ref)
         for name, offset, size in part_places(base, ref.size, self.part_bytes):
             landing = Landing(file, offset, size, arrived)
-            retry(lambda: self._parts.get(name, where, landing), _DOWN, self._stop, self._patience)  # noqa: B023
+            work = functools.partial(self._parts.get, name, where, landing)
+            retry(work, "The download of a payload", self._stop, self._patience)
             if landing.left:
                 raise TransferError(f"Part {name} of a payload ended {landing.left:,} bytes early.")
 
@@ -98,7 +100,7 @@ class ProxyStoreStore:
         """See ``Store.evict``. Works also while the run is stopping."""
         base, where = self._place(ref)
         for name, _, _ in part_places(base, ref.size, self.part_bytes):
-            self._persist(lambda: self._parts.drop(name, where))  # noqa: B023
+            self._persist(functools.partial(self._parts.drop, name, where))
 
     def grant(self, read: Sequence[Ref], largest: int) -> dict[str, Json]:
         """See ``Store.grant``; a site can read what it has a reference of."""
@@ -171,7 +173,9 @@ class ProxyStoreStore:
     def _put_part(self, name: str, part: Iterable[memoryview], sent: Callable[[int], None]) -> str:
         if self._parts.streams:
             return self._parts.put(name, part, sent)
-        return retry(lambda: self._parts.put(name, part, sent), _UP, self._stop, self._patience)
+        return retry(
+            lambda: self._parts.put(name, part, sent), "The upload of a payload", self._stop, self._patience
+        )
 
     def _forget(self, base: str, where: str) -> None:
         """Drop what a failed put has left, if that works at once."""
@@ -185,9 +189,9 @@ class ProxyStoreStore:
     def _drop_all(self, base: str, where: str, patience: Patience | None = None) -> None:
         for number in range(MOST_PARTS):
             name = part_name(base, number)
-            if not self._persist(lambda: self._parts.holds(name, where), patience):  # noqa: B023
+            if not self._persist(functools.partial(self._parts.holds, name, where), patience):
                 return
-            self._persist(lambda: self._parts.drop(name, where), patience)  # noqa: B023
+            self._persist(functools.partial(self._parts.drop, name, where), patience)
 
     def _persist(self, work: Callable[[], Result], patience: Patience | None = None) -> Result:
         # Once the run is stopping, one try has to do.
@@ -227,10 +231,6 @@ class _Progress:
         if count > self.most:
             self.most = count
             self._sent(self._before + count)
-
-
-_UP = "The upload of a payload"
-_DOWN = "The download of a payload"
 
 
 def _summed(
