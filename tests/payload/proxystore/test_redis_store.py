@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from appfl_gc.payload.proxystore.store import ProxyStoreStore
 from appfl_gc.payload.retry import Patience
 from appfl_gc.protocol.errors import TransferError, UsageError
 from appfl_gc.protocol.reference import Ref
+from appfl_gc.sandbox.children import free_ports
 from tests.payload.proxystore.samples import Progress, Sample, fetched
 from tests.redis_server import RedisServer, why_not
 
@@ -239,6 +241,53 @@ def test_passwords_come_from_netrc_and_are_never_shown(
     put()
     store = store_at(own)
     assert "right-password" not in repr(store) + json.dumps(store.grant([], 1))
+
+
+def test_tls_with_a_certificate_that_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = self_signed(tmp_path)
+    tls = {
+        "tls_cert_file": certificate,
+        "tls_key_file": key,
+        "tls_ca_cert_file": certificate,
+        "tls_auth_clients": "no",
+    }
+    port = free_ports(1, "127.0.0.1")[0]
+    server = RedisServer.start(tmp_path / "redis", tls_port=str(port), **tls)
+    store = make_store(
+        "RedisConnector",
+        {"hostname": "127.0.0.1", "port": port, "tls": True},
+        threading.Event(),
+        patience=ONCE,
+    )
+    try:
+        with pytest.raises(TransferError, match=r"can't be reached.*certificate verify failed"):
+            store.put(SAMPLE)
+        monkeypatch.setenv("SSL_CERT_FILE", certificate)
+        assert fetched(store, store.put(SAMPLE)) == SAMPLE.data
+        assert len(server.keys()) == 3
+    finally:
+        server.kill()
+
+
+def self_signed(directory: Path) -> tuple[str, str]:
+    """Files of a certificate for 127.0.0.1 and of its key."""
+    certificate, key = str(directory / "certificate.pem"), str(directory / "key.pem")
+    words = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test",
+    ]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run(["openssl", *words, *names], check=True, capture_output=True)
+    return certificate, key
 
 
 def test_a_server_that_is_down_is_one_clear_error(own: RedisServer) -> None:
