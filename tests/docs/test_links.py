@@ -10,12 +10,12 @@ import yaml
 
 from tests.docs.page import COMMAND, NOT_RUN, ROOT, read
 
-PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_COMMANDS = [
     ROOT / "README.md",
     *(ROOT / "docs" / f"{name}.md" for name in ("index", "your-own", "endpoints")),
 ]
-LANGUAGES = {"sh", "python", "yaml", "text", ""}
+LANGUAGES = {"sh", "python", "yaml", "json", "text", ""}
 
 
 def name_of(path: Path) -> str:
