@@ -12,8 +12,8 @@ from typing import Any
 import globus_sdk
 import pytest
 
+from appfl_gc.config.connectors import GlobusArguments
 from appfl_gc.payload.proxystore import globus_parts
-from appfl_gc.payload.proxystore.connectors import GlobusArguments
 from appfl_gc.payload.proxystore.globus_parts import GlobusParts
 from appfl_gc.payload.proxystore.store import ProxyStoreStore
 from appfl_gc.payload.retry import Patience

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from appfl_gc.config.connectors import RedisArguments
 from appfl_gc.payload.grants import granted
-from appfl_gc.payload.proxystore.connectors import RedisArguments
 from appfl_gc.payload.proxystore.granted import from_grant
 from appfl_gc.payload.proxystore.making import make_store
 from appfl_gc.payload.proxystore.redis_parts import RedisParts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from appfl_gc.payload.proxystore.connectors import EndpointArguments
+from appfl_gc.config.connectors import EndpointArguments
 from appfl_gc.payload.proxystore.endpoint.client import EndpointClient
 from appfl_gc.payload.proxystore.parts import Landing, joined
 from appfl_gc.payload.retry import Patience

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from appfl_gc.config.connectors import FileArguments
 from appfl_gc.payload.files import replacing, write_chunks
-from appfl_gc.payload.proxystore.connectors import FileArguments
 from appfl_gc.payload.proxystore.parts import Landing
 from appfl_gc.payload.retry import check
 from appfl_gc.protocol.errors import TransferError

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from appfl_gc.payload.proxystore.connectors import FileArguments, GlobusArguments
+from appfl_gc.config.connectors import FileArguments, GlobusArguments
 from appfl_gc.payload.proxystore.file_parts import FileParts
 from appfl_gc.payload.proxystore.parts import Landing
 from appfl_gc.payload.retry import PassingError, Patience, interrupted, retry

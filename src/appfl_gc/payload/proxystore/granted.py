@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from appfl_gc.payload.proxystore.connectors import arguments
+from appfl_gc.config.connectors import arguments
 from appfl_gc.payload.proxystore.making import connect
 from appfl_gc.payload.proxystore.store import LOCATOR, ProxyStoreStore
 from appfl_gc.protocol.errors import UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-from appfl_gc.payload.proxystore.connectors import (
+from appfl_gc.config.connectors import (
     Arguments,
     EndpointArguments,
     FileArguments,

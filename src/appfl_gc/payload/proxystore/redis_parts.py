@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from appfl_gc.payload.proxystore.connectors import RedisArguments
+from appfl_gc.config.connectors import RedisArguments
 from appfl_gc.payload.proxystore.parts import Landing, joined
 from appfl_gc.payload.retry import PassingError, interrupted
 from appfl_gc.protocol.errors import TransferError, UsageError, VersionError

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from appfl_gc.payload.proxystore.connectors import (
+from appfl_gc.config.connectors import (
     ARGUMENTS,
     REFUSED,
     arguments,
@@ -97,7 +97,7 @@ def test_arguments_without_effect_are_told() -> None:
 
 def test_checking_imports_neither_proxystore_nor_torch() -> None:
     code = (
-        "import sys; from appfl_gc.payload.proxystore.connectors import check_configs;"
+        "import sys; from appfl_gc.config.connectors import check_configs;"
         "check_configs('RedisConnector', {'hostname': 'h', 'port': 1});"
         "print({'torch', 'proxystore', 'redis', 'numpy', 'blake3'} & set(sys.modules))"
     )
