@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from appfl_gc.payload.proxystore.granted import from_grant
 from appfl_gc.payload.proxystore.making import make_store
 from appfl_gc.payload.proxystore.redis_parts import RedisParts
 from appfl_gc.payload.proxystore.store import ProxyStoreStore
+from appfl_gc.payload.receive import bytes_of
 from appfl_gc.payload.retry import Patience
 from appfl_gc.protocol.errors import TransferError, UsageError
 from appfl_gc.protocol.reference import Ref
@@ -312,6 +315,44 @@ def test_a_server_that_comes_back_is_used_again(own: RedisServer) -> None:
     own.resume()
     uploading.join(20)
     assert fetched(store, outcome[0]) == SAMPLE.data
+
+
+def test_connections_that_break_in_the_middle_are_made_again_where_they_broke(server: RedisServer) -> None:
+    store = store_at(server, SOON)
+    with server.client() as client:
+
+        def break_all(count: int, at: set[int]) -> None:
+            if at and count > min(at):
+                at.remove(min(at))
+                assert client.client_kill_filter(_type="normal", skipme=True) >= 1
+
+        breaks = {1_000_000, 5_000_000, 8_000_000}
+        ref = store.put(SAMPLE, lambda count: break_all(count, breaks))
+        assert not breaks
+        assert ref.checksum == SAMPLE.checksum
+
+        breaks = {1_000_000, 1_700_000, 5_000_000}
+        seen = [0]
+
+        def arrived(count: int) -> None:
+            assert count > seen[-1]  # nothing comes twice
+            seen.append(count)
+            break_all(count, breaks)
+
+        with tempfile.TemporaryFile() as file:
+            store.fetch(ref, file.fileno(), arrived)
+            assert os.pread(file.fileno(), SAMPLE.size, 0) == SAMPLE.data
+        assert not breaks
+
+
+def test_an_altered_object_is_noticed(server: RedisServer) -> None:
+    store = store_at(server)
+    ref = store.put(SAMPLE)
+    assert bytes_of(store, ref) == SAMPLE.data
+    with server.client() as client:
+        client.setrange(f"{ref.locator}-1", 1_000_000, b"altered")
+    with pytest.raises(TransferError, match="checksum differs"):
+        bytes_of(store, ref)
 
 
 def test_a_frozen_server_ends_in_an_error_not_in_a_hang(own: RedisServer) -> None:
