@@ -66,7 +66,7 @@ class RedisParts:
             socket_read_size=_READ_BYTES,
             retry=Retry(NoBackoff(), 0),
         )
-        self._redis = redis.Redis.from_pool(pool)
+        self._redis = redis.Redis(connection_pool=pool)
 
     def put(self, name: str, part: Iterable[memoryview], sent: Callable[[int], None]) -> str:
         """See ``Parts.put``."""
@@ -111,7 +111,7 @@ class RedisParts:
 
     def close(self) -> None:
         """See ``Parts.close``."""
-        self._redis.close()
+        self._redis.connection_pool.disconnect()
 
     @contextlib.contextmanager
     def _interrupted_by_stop(self) -> Iterator[None]:
