@@ -54,6 +54,7 @@ class FaultProxy:
     Attributes:
         faults: in force now; the first that matches befalls a request.
         requests: method, path with query, and ``Range`` or "" of all requests so far.
+        logins: headers ``Authorization`` of all requests so far.
         passed: bytes of request bodies that arrived.
     """
 
@@ -61,6 +62,7 @@ class FaultProxy:
         self.target = urlsplit(target)
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str, str]] = []
+        self.logins: list[str] = []
         self.passed = 0
         self.lock = threading.Lock()
         self.closing = threading.Event()
@@ -117,6 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.proxy
         with proxy.lock:
             proxy.requests.append((self.command, self.path, self.headers.get("Range", "")))
+            proxy.logins += self.headers.get_all("Authorization") or []
         fault = proxy.take(self.command, self.path)
         try:
             if fault is not None and fault.kind == "status":

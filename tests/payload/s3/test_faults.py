@@ -94,6 +94,15 @@ def test_a_broken_range_goes_on_where_it_broke(through, proxy, stored):
     assert any(start % RANGE >= 1 << 20 for start in starts), starts
 
 
+def test_a_download_that_gets_on_is_not_given_up(through, proxy, stored):
+    payload, ref = stored
+    grant = through.grant([ref], SIZE)
+    proxy.faults.append(Fault("stall", where="down", after=3 * MB, method="GET", times=4))
+    impatient = Patience(tries=2, first=0.01)
+    hasty = Deadlines(connect=2, silence=0.5)
+    assert fetched(site(grant, deadlines=hasty, patience=impatient), ref) == payload.content
+
+
 def test_the_store_is_asked_to_rest_as_long_as_it_says(through, proxy):
     proxy.faults.append(Fault("status", headers={"Retry-After": "1"}, method="PUT"))
     began = time.monotonic()
@@ -259,12 +268,17 @@ def test_a_site_goes_through_the_environments_proxy_unless_it_bypasses_the_host(
     assert not proxy.requests
 
 
-def test_a_netrc_login_is_not_sent_along(through, tmp_path, monkeypatch):
+def test_a_netrc_login_is_not_sent_along(through, proxy, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password something\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    assert fetched(through, through.put(Payload(100))) == Payload(100).content
+    payload = Payload(100)
+    grant = through.grant([], 100)
+    proxy.logins.clear()
+    ref = site(grant).put(payload)
+    assert proxy.requests and not proxy.logins
+    assert fetched(through, ref) == payload.content
 
 
 def test_memory_is_bounded_by_the_parts_under_way(store):

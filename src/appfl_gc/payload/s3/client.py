@@ -40,12 +40,13 @@ class Client:
         self._patience = patience
         try:
             import boto3.session
-            from botocore.exceptions import BotoCoreError, ClientError
+            from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
         except ImportError:
             raise VersionError(
                 "The S3 store needs boto3 on the server, and it is not installed.", "Run: pip install boto3"
             ) from None
-        self._errors: tuple[type[Exception], ...] = (BotoCoreError, ClientError)
+        # RuntimeError: a login that can't be renewed.
+        self._errors: tuple[type[Exception], ...] = (BotoCoreError, ClientError, RuntimeError)
         keys: dict[str, str] = {}
         region = settings.region
         if settings.credentials_file is not None:
@@ -61,8 +62,10 @@ class Client:
             )
         except self._errors as error:
             raise plain(error, "take a login", settings.bucket) from None
-        except ValueError:
-            raise plain(Exception(), "take a login", settings.bucket) from None
+        except ValueError as error:
+            raise plain(error, "take a login", settings.bucket) from None
+        if self._credentials is None:
+            raise plain(NoCredentialsError(), "take a login", settings.bucket)
         self.region = region
         # At the level DEBUG it writes signatures. The same function is added once only.
         logging.getLogger("botocore.auth").addFilter(_no_signatures)
@@ -99,8 +102,6 @@ class Client:
     def seconds_valid(self) -> float:
         """How long a URL that is signed now lives: as configured, and never longer than the session that signs it."""
         credentials = self._credentials
-        if credentials is None:
-            return 0.0
         # Renewed here if they can be and their time is nearly over.
         try:
             credentials.get_frozen_credentials()

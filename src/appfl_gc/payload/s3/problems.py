@@ -86,8 +86,14 @@ def plain(error: Exception, what: str, bucket: str) -> AppflGcError:
             "boto3's configuration on this machine can't be used: a profile is missing or a file is malformed.",
             "Look at AWS_PROFILE, ~/.aws/config and ~/.aws/credentials.",
         )
+    if kind == "RuntimeError":
+        return UsageError(f"{start} did not {what}: the session of these credentials has ended.", _LOGIN)
     if kind in ("SSOTokenLoadError", "UnauthorizedSSOTokenError", "TokenRetrievalError", "SSOError"):
         return UsageError("The AWS single sign-on on this machine has ended.", _LOGIN)
+    if kind == "ValueError":
+        return UsageError(
+            "The endpoint_url of the S3 store is not one.", "It is of the form https://host[:port]."
+        )
     if kind in ("NoRegionError", "InvalidRegionError"):
         return UsageError("No region of the S3 bucket is known.", "Put it into s3_creds_file or AWS_REGION.")
     if kind == "SSLError":
