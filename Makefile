@@ -1,16 +1,18 @@
 # Everything runs in $(VENV). PYTHON chooses the interpreter; TORCH the torch build:
 #   make run                  CPU torch (the wheel of TORCH_VERSION; on Linux from PyTorch's CPU index)
 #   make run TORCH=pypi       what PyPI serves, with CUDA on Linux
+# WORKERS processes run the tests: many wait, so one more than there are cores is about right.
 # constraints/tested.txt pins what was tested with Python 3.11; other Pythons take the newest that fits.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= cpu
 TORCH_VERSION ?= 2.13.0
+WORKERS ?= 3
 BIN := $(VENV)/bin
 CONSTRAINT := $(shell $(PYTHON) -c 'import sys; print("--constraint constraints/tested.txt" * (sys.version_info[:2] == (3, 11)))')
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test test-pythons other-site lint docs recording bench chaos clean constraints
+.PHONY: run test pytest test-pythons other-site lint docs recording bench chaos clean constraints
 
 ## the main job: two clients on this machine, real digits, no account
 run: $(VENV)/.installed
@@ -19,9 +21,10 @@ run: $(VENV)/.installed
 	    --client_config examples/resources/config_gc/mnist/clients.yaml
 
 ## linters, types, layers, tests, documentation
-test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest
-	$(MAKE) docs
+test: lint pytest docs
+
+pytest: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 ## what needs no torch, under the other Pythons that are installed
 test-pythons:

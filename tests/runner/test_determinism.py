@@ -7,10 +7,10 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from appfl_gc.runner.events import Outcome, RoundFinished, RunEvent
+from tests.family import below
 from tests.runner.conftest import Heard, model_bits, train
 from tests.small_federation import SmallFederation
 
@@ -52,9 +52,9 @@ def test_one_worker_whose_cache_never_hits(
 
 
 def _kill_workers() -> None:
-    for child in psutil.Process().children():
-        if "spawn_main" in " ".join(child.cmdline()):
-            os.kill(child.pid, signal.SIGKILL)
+    for pid, command in below().items():
+        if "spawn_main" in command:
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_workers_killed_between_rounds(federation: SmallFederation, reference: bytes) -> None:

@@ -266,7 +266,7 @@ def test_ctrl_c_twice_stops_now(federation: SmallFederation) -> None:
     process.communicate(timeout=DEADLINE)
     assert process.returncode == 130
     assert list(federation.directory.glob("output/*/checkpoints/last.safetensors"))
-    _, alive = psutil.wait_procs(descendants, timeout=10)
+    _, alive = psutil.wait_procs(descendants, timeout=DEADLINE)
     assert not alive
 
 
@@ -280,7 +280,7 @@ def test_ctrl_c_saves_everything_and_says_how_to_go_on(federation: SmallFederati
     assert "Traceback" not in text
     assert f"--init-model {run_dir}/" in text
     assert (run_dir / "model.safetensors").exists()
-    _, alive = psutil.wait_procs(descendants, timeout=10)
+    _, alive = psutil.wait_procs(descendants, timeout=DEADLINE)
     assert not alive
 
 
@@ -289,5 +289,5 @@ def test_a_killed_runner_leaves_no_process(federation: SmallFederation) -> None:
     descendants = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.wait(DEADLINE)
-    _, alive = psutil.wait_procs(descendants, timeout=10)
+    _, alive = psutil.wait_procs(descendants, timeout=DEADLINE)
     assert not alive

@@ -32,7 +32,7 @@ class StuckClient:
 
     def get_result_amqp_url(self) -> dict[str, str]:
         self.asked.set()
-        self.go.wait(5)
+        self.go.wait(60)
         raise OSError("no address")
 
 
@@ -66,7 +66,7 @@ def test_nothing_waits_for_a_request_of_a_watcher(client: StuckClient) -> None:
     assert watcher.watch_for_task_results(None, [watched()]) == 0
     assert watchers.of(GROUP, client, None) is not watcher
     watchers.close()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 5
 
 
 def test_the_end_of_the_process_finds_no_watcher_to_wait_for(client: StuckClient) -> None:
