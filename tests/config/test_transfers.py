@@ -44,8 +44,19 @@ def configure(project: Project, text: str) -> None:
             17,
             "PW_REL is not supported yet",
         ),
+        (
+            "    proxystore_configs:\n      enable_proxystore: True\n      connector_type: LocalConnector\n",
+            14,
+            "LocalConnector is not used: it keeps objects in one process",
+        ),
+        (
+            "    proxystore_configs:\n      enable_proxystore: True\n      connector_type: RedisConnector\n"
+            "      connector_configs: {hostname: localhost}\n",
+            14,
+            "port",
+        ),
     ],
-    ids=["no bucket", "no credentials", "two stores", "compressor", "mode"],
+    ids=["no bucket", "no credentials", "two stores", "compressor", "mode", "this process", "no port"],
 )
 def test_what_can_not_work_is_refused(project: Project, text: str, line: int, said: str) -> None:
     configure(project, text)

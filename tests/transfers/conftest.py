@@ -45,7 +45,7 @@ def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer.start(tmp_path_factory.mktemp("redis"))
     yield server
-    server.stop()
+    server.kill()
 
 
 @dataclass

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from appfl_gc.config.compressors import settings_from_configs
+from appfl_gc.config.connectors import check_configs, without_effect
 from appfl_gc.config.document import Document, KeyPath
+from appfl_gc.config.schema.block import thaw
 from appfl_gc.config.schema.comm_configs import CommConfigs
 from appfl_gc.config.sources import find_file, yaml_file_of
 from appfl_gc.config.typing_check import TypedCheck
@@ -30,6 +32,7 @@ def check_transfers(
     if comm.s3_configs.enable_s3 and comm.proxystore_configs.enable_proxystore:
         check.error((_AT,), "Both `s3_configs` and `proxystore_configs` are switched on.", "Keep one store.")
     _check_compression(comm, check)
+    _check_proxystore(comm, check)
     return _check_s3(comm, check, directory, documents)
 
 
@@ -48,6 +51,19 @@ def _key_of(sentence: str, at: KeyPath) -> KeyPath:
     """The key that a sentence about ``compressor_configs`` begins with."""
     named = re.match(r"compressor_configs\.(\w+)", sentence)
     return (*at, named[1]) if named else at
+
+
+def _check_proxystore(comm: CommConfigs, check: TypedCheck) -> None:
+    store, at = comm.proxystore_configs, (_AT, "proxystore_configs")
+    if not store.enable_proxystore:
+        return
+    configs = thaw(store.connector_configs)
+    problems = check_configs(store.connector_type, configs)
+    for problem in problems:
+        check.error(at, problem)
+    if not problems and store.connector_type is not None:
+        for remark in without_effect(store.connector_type, configs):
+            check.warning(at, remark)
 
 
 def _check_s3(

@@ -70,6 +70,8 @@ class ProxyStoreStore:
         self._parts, self._stop, self._patience = parts, stop, patience
         self._terms = terms
         self._locator, self._largest = locator, largest
+        self._lock = threading.Lock()
+        self._promised: set[str] = set()
 
     def put(self, payload: Encoded, sent: Callable[[int], None] = _ignore) -> Ref:
         """See ``Store.put``. A part's checksum is taken while it is sent; nothing is copied for either."""
@@ -106,10 +108,13 @@ class ProxyStoreStore:
         """See ``Store.grant``; a site can read what it has a reference of."""
         if self._terms is None:
             raise TransferError("A site's store grants nothing.")
+        locator = secrets.token_hex(16)
+        with self._lock:
+            self._promised.add(locator)
         return {
             **self._terms,
             "scheme": self.scheme,
-            "locator": secrets.token_hex(16),
+            "locator": locator,
             "part_bytes": self.part_bytes,
             "largest": largest,
         }
@@ -119,10 +124,21 @@ class ProxyStoreStore:
         base = grant.get("locator")
         if grant.get("scheme") != self.scheme or not isinstance(base, str) or not LOCATOR.fullmatch(base):
             raise TransferError("A grant has a locator that this store never gave.")
+        self._withdraw(base, self._patience)
+
+    def sweep(self) -> None:
+        """See ``Store.sweep``: what sites were to put, and has not been evicted."""
+        with self._lock:
+            left = sorted(self._promised)
+        for base in left:
+            self._withdraw(base, Patience(tries=1))
+
+    def _withdraw(self, base: str, patience: Patience | None) -> None:
+        self._forget_promise(base)
         trouble: AppflGcError | None = None
         for where in self._parts.places:
             try:
-                self._drop_all(base, where)
+                self._drop_all(base, where, patience)
             except AppflGcError as error:
                 # The others may be reached all the same.
                 trouble = trouble or error
@@ -176,6 +192,10 @@ class ProxyStoreStore:
         return retry(
             lambda: self._parts.put(name, part, sent), "The upload of a payload", self._stop, self._patience
         )
+
+    def _forget_promise(self, base: str) -> None:
+        with self._lock:
+            self._promised.discard(base)
 
     def _forget(self, base: str, where: str) -> None:
         """Drop what a failed put has left, if that works at once."""

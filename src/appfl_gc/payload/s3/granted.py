@@ -98,6 +98,9 @@ class GrantedS3:
         """See ``Store.withdraw``: only the server may."""
         raise TransferError("A site can't withdraw a grant of the S3 store; the server does.")
 
+    def sweep(self) -> None:
+        """See ``Store.sweep``: the server's to do."""
+
     def close(self) -> None:
         """See ``Store.close``; connections end with each transfer."""
 
