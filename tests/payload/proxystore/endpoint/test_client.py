@@ -15,8 +15,8 @@ import pytest
 from appfl_gc.payload.proxystore.endpoint.client import EndpointClient
 from appfl_gc.payload.retry import Patience
 from appfl_gc.protocol.errors import TransferError, UsageError
-from tests.payload.proxystore.endpoint.conftest import ClientOf
-from tests.proxystore_bed import Bed
+from tests.payload.proxystore.endpoint.conftest import HASTY, ClientOf
+from tests.proxystore_bed import Bed, Endpoint
 
 MB = 1_000_000
 
@@ -239,4 +239,31 @@ def test_a_new_connection_after_the_relay_was_restarted(bed: Bed, client_of: Cli
             b.exists(key(), a.own)
         assert "stop" in told.value.hint
     finally:
+        bed.restart()
+
+
+@pytest.mark.chaos
+def test_a_peer_that_dies_while_it_is_served_blocks_the_endpoint_for_the_others(
+    bed: Bed, client_of: ClientOf, tmp_path: Path
+) -> None:
+    third = Endpoint(tmp_path, "c", 9003, 8700, bed.namespace, 100 * MB)
+    third.start()
+    places = [*bed.endpoints, third.uuid]
+    a, b = client_of(bed.a), client_of(bed.b)
+    c = EndpointClient(places, str(third.home), seconds=10.0, patience=HASTY)
+    name = key()
+    try:
+        a.put(name, os.urandom(60 * MB))
+        assert c.exists(name, a.own)
+        assert b.exists(name, a.own)
+        killer = threading.Timer(0.5, bed.b.signal, [signal.SIGKILL])
+        killer.start()
+        with pytest.raises(TransferError):
+            b.get(name, a.own, size=60 * MB)
+        killer.join()
+        with pytest.raises(TransferError, match=f"{bed.a.uuid} did not answer") as told:
+            c.exists(name, a.own)
+        assert f"Where {bed.a.uuid} runs, restart it" in told.value.hint
+    finally:
+        third.kill()
         bed.restart()

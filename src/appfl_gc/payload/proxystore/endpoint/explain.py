@@ -65,8 +65,8 @@ def late(own: OwnEndpoint, peer: str | None, seconds: float) -> PassingError:
     return PassingError(
         f"The ProxyStore endpoint {peer} did not answer {own} within {seconds:,.0f} s: it died or froze in the middle "
         "of a transfer, or many transfers wait before this one.",
-        f"Where {peer} runs, look at its log and restart it with `proxystore-endpoint`; ProxyStore does not mend a "
-        "connection whose other end froze.",
+        f"Where {peer} runs, restart it: `proxystore-endpoint stop` and `start`. ProxyStore mends no connection whose "
+        "other end froze, and an endpoint from which a machine that died was fetching serves nobody any more.",
     )
 
 
