@@ -20,6 +20,7 @@ from appfl_gc.runner.doctor.logins import LoginFacts, login_rows
 from appfl_gc.runner.doctor.network import results_row
 from appfl_gc.runner.doctor.payloads import Limits, Sizes, file_store_row, limits_of, measure, size_rows
 from appfl_gc.runner.doctor.row import Row, State, Subject
+from appfl_gc.runner.doctor.stores import choices_of, store_rows
 from appfl_gc.runner.doctor.versions import agent_rows, sdk_row
 from tests.small_federation import SmallFederation
 
@@ -224,7 +225,7 @@ LIMITS = Limits(configured=5_000, carried=7_000, request=10_000, result=10_000)
 
 
 def test_what_fits_has_its_sizes() -> None:
-    rows = by_check(size_rows(THING, Sizes(4_000, {"A": 6_000, "B": 7_000}, 5_500), LIMITS))
+    rows = by_check(size_rows(THING, Sizes(4_000, {"A": 6_000, "B": 7_000}, 5_500), LIMITS, ["A", "B"]))
     assert {row.state for row in rows.values()} == {State.OK}
     assert "7,000 bytes (B)" in rows["request"].finding and "5,500" in rows["reply"].finding
 
@@ -233,15 +234,40 @@ def test_what_fits_has_its_sizes() -> None:
     ("sizes", "check", "words"),
     [
         (Sizes(6_000, {}, 0), "model", "inline_limit_bytes to 6000"),
-        (Sizes(8_000, {}, 0), "model", "smaller model"),
+        (Sizes(8_000, {}, 0), "model", "comm_configs.s3_configs"),
         (Sizes(4_000, {"A": 12_000}, 5_500), "request", "source files"),
         (Sizes(4_000, {"A": 6_000}, 12_000), "reply", "smaller model"),
     ],
 )
 def test_what_does_not_fit_fails_as_configuration(sizes: Sizes, check: str, words: str) -> None:
-    row = by_check(size_rows(THING, sizes, LIMITS))[check]
+    row = by_check(size_rows(THING, sizes, LIMITS, ["A"]))[check]
     assert (row.state, row.error_class) == (State.FAIL, ErrorClass.USER)
     assert words in row.fix
+
+
+def test_a_large_model_is_fine_where_every_client_has_a_store() -> None:
+    (row,) = size_rows(THING, Sizes(80_000, {}, 0), LIMITS, [])
+    assert row.state is State.OK
+    assert "configured store" in row.finding
+
+
+def test_a_store_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    federation = SmallFederation(tmp_path / "project")
+    for number, place in ((0, shared), (1, tmp_path / "file")):
+        (tmp_path / "file").write_text("no directory")
+        proxystore = {
+            "enable_proxystore": True,
+            "connector_type": "FileConnector",
+            "connector_configs": {"store_dir": str(place)},
+        }
+        federation.client[number] = {"comm_configs": {"proxystore_configs": proxystore}}
+    rows = list(store_rows(THING, choices_of(load(*federation.write()))))
+    assert [row.state for row in rows] == [State.OK, State.FAIL]
+    assert "Client1" in rows[0].finding and "FileConnector" in rows[0].finding
+    assert str(tmp_path / "file") in rows[1].finding
+    assert list(shared.iterdir()) == []
 
 
 def test_the_sizes_are_those_of_real_messages(tmp_path: Path) -> None:

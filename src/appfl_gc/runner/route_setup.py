@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from appfl_gc.config import ClientConfig, Federation
 from appfl_gc.config.compressors import settings_from_configs
-from appfl_gc.config.schema.block import thaw
-from appfl_gc.config.schema.comm_configs import CommConfigs, ProxystoreConfigs, S3Configs
 from appfl_gc.control.plane import Capabilities
 from appfl_gc.payload.codec import Layout
 from appfl_gc.payload.coding import Coding
 from appfl_gc.payload.compression.installed import check_installed
-from appfl_gc.payload.retry import Patience
 from appfl_gc.payload.stores import FileStore, InlineStore, Store, Stores
 from appfl_gc.protocol.compression import CompressionSettings
 from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.routes import Route, Routes
 from appfl_gc.runner.run_directory import RunDirectory
+from appfl_gc.runner.store_setup import StoreChoice, chosen_store
 
-if TYPE_CHECKING:
-    from appfl_gc.payload.s3.server_store import S3Store
-
-BEFORE_A_RUN = Patience(tries=3)
-"""With a store that does not answer: nothing is lost yet by ending."""
 FILES_ARE_FASTER_FROM = 16 * 1024
 """Bytes of a payload from which on files take less time than messages; measured between 4 kB and 16 kB."""
 
@@ -72,7 +63,7 @@ def make_routes(
         workshop.close()
         raise
     if workshop.buckets:
-        directory.write_json("stores.json", {"s3": [store.where for store in workshop.buckets]})
+        directory.write_json("stores.json", {"s3": workshop.buckets})
     return Routes(route_of, update_of, update)
 
 
@@ -84,35 +75,28 @@ class _Workshop:
     directory: RunDirectory
     stop: threading.Event
     recorder: Recorder
-    buckets: list[S3Store] = field(default_factory=list)
-    _stores: dict[Hashable, Store] = field(default_factory=dict)
+    buckets: list[dict[str, Json]] = field(default_factory=list)
+    _stores: dict[str, Store] = field(default_factory=dict)
     _routes: dict[Hashable, Route] = field(default_factory=dict)
-    _warned: set[str] = field(default_factory=set)
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def route(self, client: ClientConfig, capabilities: Capabilities, model_bytes: int) -> Route:
         """The route of ``client``; the same one for clients that share everything."""
-        comm = client.comm_configs
-        limit = min(
-            self.federation.server_configs.control_configs.inline_limit_bytes, capabilities.inline_limit
-        )
-        name, key, make = self._store(comm)
-        if not name and capabilities.shared_file_system:
-            name, key, make = "file", "file", lambda: FileStore(self.directory.payloads)
+        comm, server = client.comm_configs, self.federation.server_configs
+        choice = chosen_store(comm, server.comm_configs)
+        limit = min(server.control_configs.inline_limit_bytes, capabilities.inline_limit)
+        by_files = choice is None and capabilities.shared_file_system
+        if by_files:
             limit = min(limit, FILES_ARE_FASTER_FROM)
-        if not name and model_bytes > limit:
+        elif choice is None and model_bytes > limit:
             raise _no_store(client.client_id, capabilities.name, model_bytes, limit)
         compression = self._compression(client) if comm.compressor_configs.compress_global_model else None
         encrypted = comm.encryption_configs.enable_encryption
-        which = (name, key, limit, compression, encrypted)
+        which = (None if choice is None else choice.key, by_files, limit, compression, encrypted)
         if which not in self._routes:
-            large = None
-            if make is not None:
-                if (name, key) not in self._stores:
-                    self._stores[name, key] = make()
-                large = self._stores[name, key]
+            large = self._files() if by_files else None if choice is None else self._opened(choice)
             model = Coding(compression, self._derived("model") if encrypted else None)
-            self._routes[which] = Route(Stores(InlineStore(limit), large), model, name)
+            self._routes[which] = Route(Stores(InlineStore(limit), large), model)
         return self._routes[which]
 
     def update_coding(self, client: ClientConfig) -> Coding:
@@ -133,65 +117,22 @@ class _Workshop:
             check_installed(settings)
         return settings
 
-    def _store(self, comm: CommConfigs) -> tuple[str, Hashable, Callable[[], Store] | None]:
-        """The name of the store that a client is configured to use, what tells it from others, and how to make it."""
-        if comm.s3_configs.enable_s3:
-            s3 = comm.s3_configs
-            return "s3", json.dumps(s3.plain(), sort_keys=True), lambda: self._bucket(s3)
-        if comm.proxystore_configs.enable_proxystore:
-            own = self.federation.server_configs.comm_configs.proxystore_configs
-            far = comm.proxystore_configs
-            near = own if own.enable_proxystore else far
-            key = json.dumps([near.plain(), far.plain()], sort_keys=True)
-            return "proxystore", key, lambda: _proxystore(near, far, self.stop)
-        return "", "", None
+    def _files(self) -> Store:
+        return self._stores.setdefault("", FileStore(self.directory.payloads))
 
-    def _bucket(self, configs: S3Configs) -> Store:
-        from appfl_gc.payload.s3.check import check
-        from appfl_gc.payload.s3.server_store import S3Store
-        from appfl_gc.payload.s3.settings import S3Settings
-
-        file = configs.s3_creds_file
-        settings = S3Settings(
-            str(configs.s3_bucket), configs.endpoint_url, None, None if file is None else Path(file)
-        )
-        run = self.directory.path.name
-        for warning in check(S3Store(settings, run, self.stop, patience=BEFORE_A_RUN)):
-            self._warn(warning)
-        store = S3Store(settings, run, self.stop)
-        valid = store.seconds_valid()
-        if valid < configs.expected_queue_wait_seconds:
-            self._warn(
-                f"What sites are granted in the bucket {configs.s3_bucket} is valid for {valid / 3600:.1f} hours, less "
-                f"than the {configs.expected_queue_wait_seconds / 3600:.1f} hours that a task may wait in a queue "
-                "(s3_configs.expected_queue_wait_seconds): temporary credentials end too soon. A site that is too "
-                "late keeps its update and is granted another place."
-            )
-        self.buckets.append(store)
-        return store
+    def _opened(self, choice: StoreChoice) -> Store:
+        if choice.key not in self._stores:
+            self.recorder.log(f"Reaching {choice.described} ...", logging.DEBUG)
+            opened = choice.open(self.directory.path.name, self.stop)
+            for warning in opened.warnings:
+                self.recorder.log(warning, logging.WARNING)
+            if opened.where is not None:
+                self.buckets.append(opened.where)
+            self._stores[choice.key] = opened.store
+        return self._stores[choice.key]
 
     def _derived(self, purpose: str) -> bytes:
         return hmac.digest(self._key, purpose.encode(), "sha256")
-
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            self.recorder.log(text, logging.WARNING)
-
-
-def _proxystore(near: ProxystoreConfigs, far: ProxystoreConfigs, stop: threading.Event) -> Store:
-    from appfl_gc.payload.proxystore.making import make_store
-
-    if near.connector_type != far.connector_type:
-        raise UsageError(
-            f"The server has proxystore_configs.connector_type {near.connector_type}, a client {far.connector_type}.",
-            "Both sides of a connection need the same connector; each may have its own connector_configs.",
-        )
-    store = make_store(
-        str(near.connector_type), thaw(near.connector_configs), stop, site_configs=thaw(far.connector_configs)
-    )
-    store.check()
-    return store
 
 
 def _no_store(client: str, plane: str, size: int, limit: int) -> UsageError:

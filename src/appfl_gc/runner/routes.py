@@ -22,12 +22,10 @@ class Route:
     Attributes:
         stores: what both sides reach.
         model: how the global model is encoded.
-        name: how messages call the store for what does not fit a message: ``s3``, ``file`` ...; "" without one.
     """
 
     stores: Stores
     model: Coding
-    name: str
 
 
 class Routes:

@@ -13,6 +13,7 @@ from appfl_gc.runner.doctor.machine import machine_rows
 from appfl_gc.runner.doctor.payloads import Sizes, file_store_row, limits_of, measure, size_rows
 from appfl_gc.runner.doctor.remote import RemoteExamination
 from appfl_gc.runner.doctor.row import Row, Subject, answer
+from appfl_gc.runner.doctor.stores import choices_of, store_rows, without_store
 from appfl_gc.runner.preflight import client_sites
 from appfl_gc.runner.services import compute_services, identity_of
 
@@ -65,12 +66,10 @@ def _identity(
 def _payload_rows(federation: Federation, remote: bool) -> Iterator[Row]:
     limits = limits_of(federation)
     sizes = answer(lambda: measure(federation, limits))
+    choices = choices_of(federation)
     if remote or isinstance(sizes, AppflGcError):
-        yield from size_rows(PAYLOADS, sizes, limits)
-    if remote:
-        yield PAYLOADS.ok(
-            "stores", "Payloads travel inside the messages; s3 and proxystore are not supported yet."
-        )
+        yield from size_rows(PAYLOADS, sizes, limits, without_store(federation, choices))
+    yield from store_rows(PAYLOADS, choices)
     known = sizes.model if isinstance(sizes, Sizes) else None
     output = Path(federation.server_configs.logging_output_dirname)
     yield file_store_row(PAYLOADS, output, known, len(federation.clients))

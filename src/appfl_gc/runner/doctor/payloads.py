@@ -6,7 +6,7 @@ import importlib.util
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from appfl_gc.config import LOCAL, Federation
 from appfl_gc.config.schema.block import thaw
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass
-from appfl_gc.runner.doctor.row import Row, Subject
+from appfl_gc.runner.doctor.row import Row, Subject, named
 
 if TYPE_CHECKING:
     from appfl_gc.payload.codec import Encoding
@@ -70,8 +70,17 @@ def limits_of(federation: Federation) -> Limits:
     return Limits(control.inline_limit_bytes, carried, control.request_limit_bytes, RESULT_LIMIT)
 
 
-def size_rows(subject: Subject, sizes: Sizes | AppflGcError | None, limits: Limits) -> Iterator[Row]:
-    """Rows about what travels to and from Globus Compute endpoints; ``sizes`` None: torch is not here."""
+def size_rows(
+    subject: Subject, sizes: Sizes | AppflGcError | None, limits: Limits, without_store: Sequence[str]
+) -> Iterator[Row]:
+    """Rows about what travels to and from Globus Compute endpoints.
+
+    Args:
+        subject: of the rows.
+        sizes: what would be sent; None: torch is not here.
+        limits: what fits.
+        without_store: clients whose models have to fit into messages.
+    """
     if sizes is None:
         yield subject.skipped(
             "model", "The model can't be built here: torch is not installed.", "pip install torch"
@@ -83,8 +92,15 @@ def size_rows(subject: Subject, sizes: Sizes | AppflGcError | None, limits: Limi
             failed, finding=f"The model can't be built here, so its size is not known. {failed.finding}"
         )
         return
+    if sizes.model > limits.inline and without_store:
+        yield _too_large(subject, sizes.model, limits, without_store)
+        return
     if sizes.model > limits.inline:
-        yield _too_large(subject, sizes.model, limits)
+        yield subject.ok(
+            "model",
+            f"{sizes.model:,} bytes encoded: more than the {limits.inline:,} that fit inside a message, so it "
+            "travels by the configured store.",
+        )
         return
     yield subject.ok(
         "model", f"{sizes.model:,} bytes encoded, of {limits.inline:,} that fit inside a message."
@@ -97,15 +113,15 @@ def size_rows(subject: Subject, sizes: Sizes | AppflGcError | None, limits: Limi
         yield subject.ok("reply", what)
 
 
-def _too_large(subject: Subject, size: int, limits: Limits) -> Row:
+def _too_large(subject: Subject, size: int, limits: Limits, without_store: Sequence[str]) -> Row:
     found = (
-        f"The encoded model has {size:,} bytes; inside a message it may have {limits.inline:,}, and stores for larger "
-        "ones (s3, proxystore) are not supported yet."
+        f"The encoded model has {size:,} bytes; inside a message it may have {limits.inline:,}, and these clients have "
+        f"no store for larger ones: {named(without_store)}."
     )
     if size <= limits.carried:
         fix = f"Set server_configs.control_configs.inline_limit_bytes to {size} or more; {limits.carried} would work."
     else:
-        fix = "Use a smaller model, or rehearse with --local, where models travel by files."
+        fix = "Configure comm_configs.s3_configs or comm_configs.proxystore_configs (docs: Moving models)."
     return subject.fail("model", found, fix, ErrorClass.USER)
 
 
