@@ -150,6 +150,9 @@ class S3Server:
         if self._process is not None:
             self._process.wait(30)
             self._process = None
+        for port in self._ports:
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End the server; may be called again."""

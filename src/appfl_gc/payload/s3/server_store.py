@@ -58,8 +58,7 @@ class S3Store:
     ) -> None:
         self.settings = settings
         self._stop = stop
-        self._patience = patience
-        self._deadlines = deadlines
+        self._how = patience, deadlines
         if not _RUN.fullmatch(run_id):
             raise TransferError(f"{run_id!r} can't be part of an object's name.")
         self._client = Client(settings, stop, patience=patience)
@@ -178,9 +177,8 @@ class S3Store:
     def _upload(
         self, payload: Encoded, size: int, url: Callable[[int], str], sent: Callable[[int], None]
     ) -> tuple[str, list[str]]:
-        return upload(
-            payload, size, url, sent, self._stop, patience=self._patience, deadlines=self._deadlines
-        )
+        patience, deadlines = self._how
+        return upload(payload, size, url, sent, self._stop, patience=patience, deadlines=deadlines)
 
     def _begin(self, locator: str) -> str:
         answer = self._client.ask(
