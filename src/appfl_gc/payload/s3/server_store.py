@@ -103,8 +103,9 @@ class S3Store:
             )
         if begun is not None:
             self._complete(ref, *begun)
+        patience, deadlines = self._how
         url = self._sign("get_object", ref.locator)
-        download(url, ref.size, file, arrived, self._stop, patience=self._patience, deadlines=self._deadlines)
+        download(url, ref.size, file, arrived, self._stop, patience=patience, deadlines=deadlines)
 
     def descriptor(self, ref: Ref) -> int | None:
         """See ``Store.descriptor``; always None."""
