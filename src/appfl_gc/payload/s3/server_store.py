@@ -29,8 +29,7 @@ _RUN = re.compile(r"[A-Za-z0-9._-]{1,100}")
 class S3Store:
     """See ``Store``. Payloads are objects ``PREFIX/RUN/LOCATOR``; locators are unguessable.
 
-    A site uploads in parts; the server begins, and completes when the parts' sizes add up to the reference's.
-    Until then no object is there, whatever the site sends.
+    A site uploads in parts; the server completes it when their sizes add up. Until then no object is there.
 
     Args:
         settings: which bucket.
@@ -98,9 +97,8 @@ class S3Store:
             own, begun = ref.locator in self._own, self._begun.get(ref.locator)
         if begun is None and not own:
             # A grant of before a restart.
-            begun = next(
-                ((id, ref.size) for name, id in self._objects.uploads(ref.locator) if name == key), None
-            )
+            ids = [upload_id for name, upload_id in self._objects.uploads(ref.locator) if name == key]
+            begun = (ids[0], ref.size) if ids else None
         if begun is not None:
             self._complete(ref, *begun)
         patience, deadlines = self._how
