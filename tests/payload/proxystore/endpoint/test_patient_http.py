@@ -11,16 +11,15 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from appfl_gc.payload.proxystore.endpoint.patient_http import (
-    Answer,
+from appfl_gc.payload.proxystore.endpoint.patient_http import Answer, request
+from appfl_gc.payload.proxystore.endpoint.probe import Probe
+from appfl_gc.payload.proxystore.endpoint.watch import (
     BrokenError,
     LateError,
     StoppedError,
     TooLongError,
     Watch,
-    request,
 )
-from appfl_gc.payload.proxystore.endpoint.probe import Probe
 from appfl_gc.payload.retry import PassingError
 from appfl_gc.protocol.errors import TransferError
 

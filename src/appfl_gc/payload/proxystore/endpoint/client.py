@@ -9,31 +9,20 @@ import threading
 from collections.abc import Sequence
 
 from appfl_gc.payload.proxystore.endpoint import explain
+from appfl_gc.payload.proxystore.endpoint.asking import ask, identify, probe_of
 from appfl_gc.payload.proxystore.endpoint.own import OwnEndpoint, among, endpoint_uuid
-from appfl_gc.payload.proxystore.endpoint.patient_http import (
-    Answer,
-    BrokenError,
-    ForeignError,
-    LateError,
-    StoppedError,
-    TooLongError,
-    Watch,
-    request,
-)
-from appfl_gc.payload.proxystore.endpoint.probe import AFTER, Probe
-from appfl_gc.payload.retry import Patience, interrupted, retry
+from appfl_gc.payload.proxystore.endpoint.patient_http import Answer
+from appfl_gc.payload.proxystore.endpoint.probe import AFTER
+from appfl_gc.payload.proxystore.endpoint.watch import TooLongError, Watch
+from appfl_gc.payload.retry import Patience, retry
 from appfl_gc.protocol.errors import TransferError
 
 SECONDS = 300.0
 """How long a peer may let us wait, its size's time apart: an endpoint serves its peers one after another."""
 
 OWN_SECONDS = 30.0
-IDENTIFY_SECONDS = 10.0
 SLOWEST = 1e6
 """Bytes per second below which a transfer counts as stuck; endpoints carry 10 to 25 MB/s."""
-
-PROBE_SECONDS = 45.0
-"""An endpoint gives up a connection to a peer after 30 s."""
 
 PATIENCE = Patience(tries=3, first=0.5, longest=8.0)
 
@@ -189,9 +178,12 @@ class EndpointClient:
         seconds = size / SLOWEST + (OWN_SECONDS if peer is None else self._seconds)
 
         def once() -> Answer:
-            probe = None if peer is None else self._probe(peer)
-            watch = Watch.of(seconds, self._stop, probe or _idle)
-            answer = self._ask(self._own, method, path, query, watch, peer, body=body, into=into)
+            if peer is None:
+                watch = Watch.of(seconds, self._stop)
+            else:
+                probe = probe_of(self._own, peer, self._probe_after, self._stop)
+                watch = Watch.of(seconds, self._stop, probe)
+            answer = ask(self._own, method, path, query, watch, peer, body=body, into=into)
             if answer.status == 200 or (answer.status == 404 and operation == "get"):
                 return answer
             raise explain.refused(self._own, operation, size, peer, answer)
@@ -207,54 +199,11 @@ class EndpointClient:
             raise explain.alone(self._own, asked)
         return asked
 
-    def _probe(self, peer: str) -> Probe:
-        def ask() -> bool:
-            query = {"key": "nothing", "endpoint": peer}
-            watch = Watch.of(PROBE_SECONDS, self._stop)
-            try:
-                answer = request(
-                    self._own.host or "", self._own.port, "GET", "/exists", query, watch, keep=True
-                )
-            except (StoppedError, LateError, BrokenError, TooLongError, ForeignError):
-                return False  # the transfer itself meets what this says of the own endpoint
-            if answer.status != 200:
-                raise explain.refused(self._own, "exists", 0, peer, answer)
-            return True
-
-        return Probe(ask, lambda: explain.lost(self._own, peer), after=self._probe_after)
-
-    def _ask(
-        self,
-        own: OwnEndpoint,
-        method: str,
-        path: str,
-        query: dict[str, str],
-        watch: Watch,
-        peer: str | None,
-        *,
-        body: memoryview | None = None,
-        into: memoryview | None = None,
-    ) -> Answer:
-        if own.host is None:
-            raise explain.never_started(own)
-        try:
-            return request(
-                own.host, own.port, method, path, query, watch, body=body, into=into, keep=peer is not None
-            )
-        except StoppedError:
-            raise interrupted("A transfer by ProxyStore endpoints") from None
-        except LateError:
-            raise explain.late(own, peer, watch.seconds) from None
-        except BrokenError as error:
-            raise explain.down(own, str(error)) from None
-        except ForeignError as error:
-            raise explain.foreign(own, str(error)) from None
-
     def _running(self, candidates: Sequence[OwnEndpoint]) -> OwnEndpoint:
         trouble: TransferError | None = None
         for own in candidates:
             try:
-                self._identify(own)
+                identify(own, self._stop)
             except TransferError as error:
                 if self._stop.is_set():
                     raise
@@ -262,20 +211,6 @@ class EndpointClient:
             else:
                 return own
         raise trouble or explain.down(self._own, "nothing was tried")
-
-    def _identify(self, own: OwnEndpoint) -> None:
-        watch = Watch.of(IDENTIFY_SECONDS, self._stop)
-        buffer = memoryview(bytearray(200))
-        try:
-            answer = self._ask(own, "GET", "/endpoint", {}, watch, None, into=buffer)
-        except TooLongError:
-            answer = Answer(200, 0)
-        if answer.status != 200 or own.uuid.encode() not in bytes(buffer[: answer.size]).lower():
-            raise explain.foreign(own, "it is another endpoint, or another program")
-
-
-def _idle() -> None:
-    pass
 
 
 _ROUTES = {
