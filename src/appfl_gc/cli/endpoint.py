@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from appfl_gc.cli.endpoint_check import check
+from appfl_gc.cli.endpoint_options import FORMAT, knob_options, pair, read, setting
 from appfl_gc.cli.program import Program
 from appfl_gc.hpc.endpoint.options import COMPUTE_ENGINE, POOL_ENGINE, EndpointOptions
-from appfl_gc.hpc.knobs import KNOBS, Kind
-from appfl_gc.protocol.errors import UsageError
-from appfl_gc.protocol.wire import Json
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-FORMAT = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
 
 
 @click.group("endpoint", context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,14 +21,7 @@ def endpoint() -> None:
     """Write, check, rewrite and run Globus Compute endpoints of this machine."""
 
 
-def _knob_options(function: Function) -> Function:
-    for knob in reversed(list(KNOBS.values())):
-        whole = knob.kind in (Kind.COUNT, Kind.POSITIVE)
-        option = click.option(
-            f"--{knob.name.replace('_', '-')}", knob.name, type=int if whole else str, help=f"{knob.help}."
-        )
-        function = option(function)
-    return function
+endpoint.add_command(check)
 
 
 @endpoint.command("configure", cls=Program)
@@ -44,7 +29,7 @@ def _knob_options(function: Function) -> Function:
 @click.option(
     "--facility", required=True, help="Whose defaults to take; `appfl-gc facility list` names them."
 )
-@_knob_options
+@knob_options
 @click.option(
     "--engine", type=click.Choice([COMPUTE_ENGINE, POOL_ENGINE]), default=COMPUTE_ENGINE, show_default=True
 )
@@ -105,7 +90,7 @@ def configure(
     from appfl_gc.hpc.endpoint.agent import require_linux
 
     require_linux()
-    given = dict(_pair(text) for text in environment)
+    given = dict(pair(text) for text in environment)
     direct_hosts: tuple[str, ...] = ()
     if proxystore is not None:
         from appfl_gc.cli.proxystore import for_workers
@@ -114,7 +99,7 @@ def configure(
         direct_hosts, given = shared.hosts, {**shared.environment, **given}
     options = EndpointOptions(
         facility=facility,
-        settings={key: _setting(key, value) for key, value in knobs.items() if value is not None},
+        settings={key: setting(key, value) for key, value in knobs.items() if value is not None},
         locked=frozenset(setting.replace("-", "_") for setting in locked),
         engine=engine,
         directory=directory,
@@ -128,8 +113,8 @@ def configure(
         allowed_functions=tuple(allowed),
         amqp_port=None if amqp_port is None else int(amqp_port),
         multi_user=multi_user,
-        identities=dict(_pair(text, "--map") for text in identities),
-        prelude=_read(prelude[1:], "prelude") if prelude.startswith("@") else prelude,
+        identities=dict(pair(text, "--map") for text in identities),
+        prelude=read(prelude[1:], "prelude") if prelude.startswith("@") else prelude,
     )
     written = writer.configure(name, options, replace=replace)
     if written.backup is not None:
@@ -214,91 +199,6 @@ def _as_json(found: Any) -> dict[str, object]:
     return {**fields, "directory": str(found.directory), "state": found.state.name.lower()}
 
 
-def _setting(name: str, value: int | str) -> Json:
-    """The option's text as the setting's type: a number, names by comma, or shell lines from ``@FILE``."""
-    kind = KNOBS[name].kind
-    if kind is Kind.ACCELERATORS:
-        text = str(value)
-        return int(text) if text.isdigit() else [part.strip() for part in text.split(",")]
-    if kind in (Kind.SCRIPT, Kind.DIRECTIVES) and str(value).startswith("@"):
-        return _read(str(value)[1:], name)
-    return value
-
-
-def _read(path: str, name: str) -> str:
-    try:
-        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The file {path} for the setting `{name}` can't be read: {error}.") from None
-
-
-def _pair(text: str, option: str = "--env") -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"`{option}` needs a name, = and a value.")
-    return name, value
-
-
-@endpoint.command("check", cls=Program)
-@click.argument("name", required=False)
-@click.option("--option", "given", metavar="NAME=VALUE", multiple=True, help="A user_endpoint_config to try.")
-@click.option(
-    "--round-gap-seconds", type=float, default=600.0, show_default=True, help="Wait between a client's tasks."
-)
-@click.option("--proxystore", is_flag=True, help="Check a ProxyStore endpoint; NAME may be left out.")
-@click.option("--remote", metavar="UUID", help="With --proxystore: another machine's, to try the way to it.")
-@click.option(
-    "--megabytes",
-    type=click.IntRange(1, 1000),
-    default=10,
-    show_default=True,
-    help="With --proxystore: how large an object is moved.",
-)
-@FORMAT
-@click.pass_context
-def check(
-    ctx: click.Context,
-    name: str | None,
-    given: Sequence[str],
-    round_gap_seconds: float,
-    proxystore: bool,
-    remote: str | None,
-    megabytes: int,
-    form: str,
-) -> None:
-    """Look for what stops an endpoint, or makes it slow; the exit status is 2 if there are errors.
-
-    With --proxystore it moves an object through the ProxyStore endpoint of this machine, and with --remote to another
-    endpoint and back, and shows how long it took.
-    """
-    if proxystore:
-        from appfl_gc.cli.proxystore import check_endpoint
-
-        if not check_endpoint(name, remote, megabytes * 1_000_000, form):
-            ctx.exit(2)
-        return
-    if remote is not None:
-        raise UsageError("`--remote` needs `--proxystore`.")
-    if name is None:
-        raise UsageError(
-            "`appfl-gc endpoint check` needs the name of an endpoint.", "`appfl-gc endpoint list` shows them."
-        )
-    from appfl_gc.hpc.endpoint import check as checker
-
-    pairs = dict(_pair(text, "--option") for text in given)
-    options = {key: _typed(key, value) for key, value in pairs.items()} if pairs else None
-    found = checker.check(name, options=options, round_gap_seconds=round_gap_seconds)
-    if form == "json":
-        click.echo(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2))
-    else:
-        for finding in found:
-            click.echo(str(finding))
-        if not found:
-            click.echo(f"The endpoint {name} is in order.")
-    if any(finding.is_error for finding in found):
-        ctx.exit(2)
-
-
 @endpoint.command("migrate", cls=Program)
 @click.argument("name_or_file")
 @click.option(
@@ -323,11 +223,3 @@ def migrate(name_or_file: str, directory: Path | None) -> None:
             f"Each client must give {' and '.join(done.endpoint.required)} in its user_endpoint_config."
         )
     click.echo(f"Next: `appfl-gc endpoint check {done.endpoint.name}`.")
-
-
-def _typed(name: str, value: str) -> Json:
-    return (
-        int(value)
-        if value.isdigit() and (name not in KNOBS or KNOBS[name].schema["type"] == "integer")
-        else value
-    )
