@@ -21,7 +21,7 @@ class Encoded(Protocol):
         """How many bytes there are."""
 
     def chunks(self) -> Iterator[memoryview]:
-        """The bytes in order."""
+        """The bytes in order. What was yielded is not changed while the payload is put: parts are sent later."""
 
 
 class MappedFile:

@@ -16,7 +16,6 @@ from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import ClientConfig
 from appfl_gc.control.plane import CallState
 from appfl_gc.payload.arena import Arena
-from appfl_gc.payload.grants import public
 from appfl_gc.payload.inline_store import InlineStore
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport, UserCodeError, VersionError
@@ -41,7 +40,7 @@ from appfl_gc.protocol.schedule import (
     UpdateId,
     WakeAt,
 )
-from appfl_gc.protocol.wire import WireError, as_count, as_line, as_object
+from appfl_gc.protocol.wire import WireError, as_count, as_line
 from appfl_gc.runner.calls import HELLO_ROUND, CallFactory
 from appfl_gc.runner.courier import Courier
 from appfl_gc.runner.dispatcher import Dispatcher, InFlight
@@ -50,6 +49,7 @@ from appfl_gc.runner.global_model import GlobalModel
 from appfl_gc.runner.inbox import Answered, Inbox, Interrupted, Landed, Moved, Noticed, Prepared, Progressed
 from appfl_gc.runner.intake import Intake
 from appfl_gc.runner.journal import Journal
+from appfl_gc.runner.outgoing import Outgoing
 from appfl_gc.runner.policy import FailurePolicy, Verdict
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.rounds import Rounds
@@ -82,6 +82,7 @@ class Parts:
     policy: FailurePolicy
     model: GlobalModel
     courier: Courier
+    outgoing: Outgoing
     intake: Intake
     rounds: Rounds
     journal: Journal
@@ -144,8 +145,7 @@ class FederatedRun:
         """
         parts = self._parts
         for client in parts.clients.values():
-            parts.dispatcher.send(parts.calls.hello(client), version=0)
-            parts.recorder.tell(ClientChanged(client.client_id, ClientState.CONNECTING))
+            parts.outgoing.greet(parts.calls.hello(client))
         while parts.dispatcher.busy and not self.ending.interrupted:
             self._next()
         if self.ending.error is not None and len(self.ending.set_aside) > 1:
@@ -204,6 +204,14 @@ class FederatedRun:
         self._parts.recorder.tell(
             ClientChanged(identity.client, state, identity.round, detail=item.progress.detail)
         )
+
+    def _prepared(self, items: Sequence[Prepared]) -> None:
+        """Calls have their payloads, or some have not."""
+        for item in items:
+            if item.error is not None:
+                self._failed(InFlight(item.call, time.monotonic(), item.version), item.error)
+        if self.ending.outcome is None:
+            self._parts.outgoing.send_prepared([item for item in items if item.error is None], self.now)
 
     def _answered(self, item: Answered) -> None:
         flight = self._parts.dispatcher.take(item)
@@ -296,18 +304,9 @@ class FederatedRun:
             again = parts.calls.again(flight.call, error.error_class, held)
             parts.recorder.tell(ClientChanged(identity.client, ClientState.RETRYING, identity.round))
             if greeting:
-                parts.journal.append(
-                    self.now,
-                    "retry",
-                    client=identity.client,
-                    round=identity.round,
-                    attempt=again.identity.attempt,
-                    nonce=again.nonce,
-                    task_group=parts.dispatcher.task_group(again),
-                )
-                self._send([(again, flight.version)])
+                parts.outgoing.greet_again(again, self.now)
             else:
-                self._request([(again, flight.version)])
+                parts.outgoing.request([(again, flight.version)])
             return
         parts.dispatcher.done(identity.client)
         for grant in parts.intake.unused_grants(UpdateId(identity.client, identity.round), None):
@@ -335,10 +334,10 @@ class FederatedRun:
             if isinstance(action, Dispatch):
                 ready.append((self._call_of(action, first=not ready), action.version))
             else:
-                self._request(ready)
+                self._parts.outgoing.request(ready)
                 ready = []
                 self._act(action)
-        self._request(ready)
+        self._parts.outgoing.request(ready)
 
     def _act(self, action: Action) -> None:
         match action:
@@ -368,55 +367,6 @@ class FederatedRun:
             action.args,
             self._acknowledged.get(action.client, HELLO_ROUND),
         )
-
-    def _request(self, calls: Sequence[tuple[Call, int]]) -> None:
-        """Have calls, each with the version of the model that it carries, prepared to be sent."""
-        if not calls:
-            return
-        for call, version in calls:
-            self._parts.dispatcher.begin(call.identity.client, version)
-        self._parts.courier.prepare(calls)
-
-    def _prepared(self, items: Sequence[Prepared]) -> None:
-        """Calls have their models and grants: they go into the journal, and out."""
-        parts, ready = self._parts, []
-        for item in items:
-            call = item.call
-            if item.error is not None:
-                self._failed(InFlight(call, time.monotonic(), item.version), item.error)
-                continue
-            parts.intake.expect(call)
-            parts.journal.append(
-                self.now,
-                "dispatch" if call.identity.attempt == 1 else "retry",
-                client=call.identity.client,
-                round=call.identity.round,
-                attempt=call.identity.attempt,
-                channel=call.channel,
-                version=item.version,
-                model=call.payloads["model"].checksum,
-                nonce=call.nonce,
-                seed=call.seed,
-                threads=call.threads,
-                args=call.args["task"],
-                grant=public(as_object(call.args["grant"], "The grant")),
-                task_group=parts.dispatcher.task_group(call),
-            )
-            ready.append((call, item.version))
-        if self.ending.outcome is None:
-            self._send(ready)
-
-    def _send(self, calls: Sequence[tuple[Call, int]]) -> None:
-        """Send calls with the model versions that they carry, once the journal is on disk, with one flush."""
-        if not calls:
-            return
-        parts = self._parts
-        parts.journal.flush()
-        for call, version in calls:
-            parts.dispatcher.send(call, version)
-            identity = call.identity
-            state = ClientState.CONNECTING if identity.round == HELLO_ROUND else ClientState.WORKING
-            parts.recorder.tell(ClientChanged(identity.client, state, identity.round))
 
     def _aggregate(self, action: Aggregate) -> None:
         parts = self._parts

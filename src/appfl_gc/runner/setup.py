@@ -34,6 +34,7 @@ from appfl_gc.runner.inbox import Inbox
 from appfl_gc.runner.intake import Intake
 from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.metrics import MetricsFile
+from appfl_gc.runner.outgoing import Outgoing
 from appfl_gc.runner.planes import await_endpoints, make_planes
 from appfl_gc.runner.policy import FailurePolicy
 from appfl_gc.runner.recorder import Recorder
@@ -139,11 +140,13 @@ def set_up(
         RunStarted(run_id, directory.path, tuple(names), server.num_global_epochs, spec.nbytes, parameters)
     )
     await_endpoints(federation, planes, recorder.tell, inbox)
+    intake = Intake(names, arena.slots, journal, metrics, recorder)
+    dispatcher = Dispatcher(planes.plane, inbox)
     return Parts(
         clients=clients,
         calls=calls,
         inbox=inbox,
-        dispatcher=Dispatcher(planes.plane, inbox),
+        dispatcher=dispatcher,
         routes=routes,
         arena=arena,
         scheduler=scheduler,
@@ -151,7 +154,8 @@ def set_up(
         policy=FailurePolicy(names, fault.retries, fault.quorum),
         model=global_model,
         courier=courier,
-        intake=Intake(names, arena.slots, journal, metrics, recorder),
+        outgoing=Outgoing(courier, intake, dispatcher, journal, recorder),
+        intake=intake,
         rounds=Rounds(directory, global_model, validation, metrics, recorder),
         journal=journal,
         recorder=recorder,

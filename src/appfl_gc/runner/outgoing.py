@@ -1,0 +1,93 @@
+"""Calls on their way out: first their payloads, then the journal, then the control plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from appfl_gc.payload.grants import public
+from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.wire import as_object
+from appfl_gc.runner.calls import HELLO_ROUND
+from appfl_gc.runner.courier import Courier
+from appfl_gc.runner.dispatcher import Dispatcher
+from appfl_gc.runner.events import ClientChanged, ClientState
+from appfl_gc.runner.inbox import Prepared
+from appfl_gc.runner.intake import Intake
+from appfl_gc.runner.journal import Journal
+from appfl_gc.runner.recorder import Recorder
+
+
+class Outgoing:
+    """Sends calls, each with the version of the global model that it carries.
+
+    Args:
+        courier: gives them model and grant.
+        intake: hears what replies may name.
+        dispatcher: sends them.
+        journal: has them before they leave.
+        recorder: tells of them.
+    """
+
+    def __init__(
+        self, courier: Courier, intake: Intake, dispatcher: Dispatcher, journal: Journal, recorder: Recorder
+    ) -> None:
+        self._courier = courier
+        self._intake = intake
+        self._dispatcher = dispatcher
+        self._journal = journal
+        self._recorder = recorder
+
+    def request(self, calls: Sequence[tuple[Call, int]]) -> None:
+        """Have calls prepared; what becomes of them comes into the inbox as ``Prepared``."""
+        if not calls:
+            return
+        for call, version in calls:
+            self._dispatcher.begin(call.identity.client, version)
+        self._courier.prepare(calls)
+
+    def send_prepared(self, items: Sequence[Prepared], now: float) -> None:
+        """Send calls that have their payloads, with one flush of the journal, at second ``now`` of the run."""
+        for item in items:
+            call = item.call
+            self._intake.expect(call)
+            self._journal.append(
+                now,
+                "dispatch" if call.identity.attempt == 1 else "retry",
+                client=call.identity.client,
+                round=call.identity.round,
+                attempt=call.identity.attempt,
+                channel=call.channel,
+                version=item.version,
+                model=call.payloads["model"].checksum,
+                nonce=call.nonce,
+                seed=call.seed,
+                threads=call.threads,
+                args=call.args["task"],
+                grant=public(as_object(call.args["grant"], "The grant")),
+                task_group=self._dispatcher.task_group(call),
+            )
+        self._send([(item.call, item.version) for item in items], ClientState.WORKING)
+
+    def greet(self, call: Call) -> None:
+        """Send a first call, which carries nothing."""
+        self._send([(call, 0)], ClientState.CONNECTING)
+
+    def greet_again(self, call: Call, now: float) -> None:
+        """Send a first call as a new attempt."""
+        self._journal.append(
+            now,
+            "retry",
+            client=call.identity.client,
+            round=HELLO_ROUND,
+            attempt=call.identity.attempt,
+            nonce=call.nonce,
+            task_group=self._dispatcher.task_group(call),
+        )
+        self.greet(call)
+
+    def _send(self, calls: Sequence[tuple[Call, int]], state: ClientState) -> None:
+        if calls:
+            self._journal.flush()
+        for call, version in calls:
+            self._dispatcher.send(call, version)
+            self._recorder.tell(ClientChanged(call.identity.client, state, call.identity.round))
