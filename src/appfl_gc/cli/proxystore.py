@@ -38,7 +38,7 @@ def log_in(*, force: bool, domains: Sequence[str], collections: Sequence[str]) -
     except ImportError as error:
         raise VersionError(
             f"ProxyStore's login needs the package {error.name}, which is not installed here.",
-            "Run in this Python environment: pip install proxystore",
+            "Run in this Python environment: pip install -U proxystore",
         ) from None
     if is_client_login():
         click.echo(

@@ -133,5 +133,5 @@ def missing(error: ImportError) -> VersionError:
     """The error for a machine without ProxyStore."""
     return VersionError(
         f"ProxyStore's endpoints need the package {error.name or 'proxystore'}, which is not installed here.",
-        "Run in this Python environment: pip install proxystore",
+        "Run in this Python environment: pip install -U proxystore",
     )
