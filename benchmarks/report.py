@@ -60,6 +60,12 @@ def verdict(what: str, beside: str, ratio: float, most: float | None = None) -> 
     }
 
 
+def at_least(what: str, beside: str, ratio: float, least: float) -> dict[str, Any]:
+    """A row of the summary: ``what`` in multiples of what it stands beside, and whether that is ``least`` or more."""
+    met = "yes" if ratio >= least else "NO"
+    return {"what": what, "ratio": ratio, "beside": beside, "target": f"at least {least:g}", "met": met}
+
+
 def _text(value: object) -> str:
     if value is None:
         return ""

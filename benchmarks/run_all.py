@@ -20,6 +20,8 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "orchestration": (),
     "reduction": ("--repeats", "3"),
     "transfer": (),
+    "coding": (),
+    "stores": (),
     "globus_compute": (),
 }
 TINY: dict[str, tuple[str, ...]] = {
@@ -28,6 +30,8 @@ TINY: dict[str, tuple[str, ...]] = {
     "orchestration": ("--clients", "2", "--rounds", "2", "--repeats", "2"),
     "reduction": ("--megabytes", "1", "--clients", "2", "--threads", "1", "--repeats", "1"),
     "transfer": ("--clients", "2", "--megabytes", "1", "--rounds", "1"),
+    "coding": ("--megabytes", "1", "--compressed", "1", "--repeats", "1"),
+    "stores": ("--megabytes", "1", "--repeats", "1"),
     "globus_compute": ("--calls", "1", "--repeats", "1"),
 }
 
@@ -39,15 +43,10 @@ def reduction_summary(figures: dict[str, Any]) -> list[dict[str, Any]]:
     fold, everything = min(row["fold/mv"] for row in rows), min(row["all/mv"] for row in rows)
     anonymous = max(row["anon"] for row in figures["rows"])
     return [
-        _at_least(f"reduction alone, {threads} threads", fold, 0.8),
-        _at_least(f"reply files to new model, {threads} threads", everything, 0.5),
+        report.at_least(f"reduction alone, {threads} threads", "torch.mv", fold, 0.8),
+        report.at_least(f"reply files to new model, {threads} threads", "torch.mv", everything, 0.5),
         report.verdict("anonymous memory of a reduction", "1 model", anonymous, 0.2),
     ]
-
-
-def _at_least(what: str, ratio: float, least: float) -> dict[str, Any]:
-    met = "yes" if ratio >= least else "NO"
-    return {"what": what, "ratio": ratio, "beside": "torch.mv", "target": f"at least {least:g}", "met": met}
 
 
 def run_script(name: str, arguments: tuple[str, ...], target: Path) -> bool:

@@ -21,6 +21,10 @@ def test_every_benchmark_runs_and_leaves_its_figures(tmp_path: Path) -> None:
         "Cold start of a site",
         "No-op rounds",
         "Rounds with a model",
+        "A payload of 1 MB in mapped memory",
+        "Compressors",
+        "Payloads over inline",
+        "Payloads over file",
         "Summary",
     ):
         assert f"\n{title}" in done.stdout
