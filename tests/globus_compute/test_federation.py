@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from appfl_gc.protocol.errors import AppflGcError, ErrorClass, NotSupportedError
+from appfl_gc.protocol.errors import AppflGcError, ErrorClass, UsageError
 from appfl_gc.runner.events import ClientChanged, ClientState, Outcome
 from appfl_gc.runner.journal import read_journal
 from appfl_gc.sandbox.sandbox import Sandbox
 from tests.globus_compute.sites import Site, at_sites, running
 from tests.runner.conftest import Heard, model_bits, train
 from tests.runner.test_failures import dataset_failing_for
+from tests.s3_server import SECRET_KEY, S3Server
 from tests.small_federation import SmallFederation
+from tests.transfers.conftest import BUCKET, s3_configs
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +133,31 @@ def test_a_model_over_the_limit_is_refused_before_anything_is_sent(
     federation: SmallFederation, sites: tuple[Site, Site], sandbox: Sandbox
 ) -> None:
     before = submissions(sandbox)
-    with pytest.raises(NotSupportedError, match=r"The model has [\d,]+ bytes"):
+    with pytest.raises(UsageError, match=r"The model has [\d,]+ bytes.*client Client1 has no store"):
         train(at_sites(federation, *sites), "server_configs.control_configs.inline_limit_bytes=1000")
     assert submissions(sandbox) == before
+
+
+def test_a_large_model_travels_by_s3_to_sites_that_have_no_account_there(
+    federation: SmallFederation,
+    sites: tuple[Site, Site],
+    sandbox: Sandbox,
+    reference: bytes,
+    tmp_path: Path,
+) -> None:
+    server = S3Server.start(tmp_path / "s3")
+    try:
+        federation.server["control_configs"] = {"inline_limit_bytes": 0}
+        s3 = s3_configs(server, server.url)
+        federation.client = {n: {"comm_configs": {"s3_configs": s3}} for n in range(2)}
+        server.bucket(BUCKET)
+        result = train(at_sites(federation, *sites))
+        assert result.outcome is Outcome.FINISHED, result.error
+        assert model_bits(result) == reference
+        assert (server.keys(BUCKET), server.uploads(BUCKET)) == ([], [])
+    finally:
+        server.stop()
+    assert not any(SECRET_KEY.encode() in path.read_bytes() for path in files_of(result.run_dir))
 
 
 def submissions(sandbox: Sandbox) -> int:
