@@ -64,7 +64,7 @@ def test_an_endpoint_that_stops_and_starts_between_rounds(
     def act(event: RunEvent) -> None:
         if isinstance(event, RoundFinished) and event.round == 1:
             sites[1].stop()
-            threading.Timer(2.0, sites[1].start).start()
+            threading.Timer(2.0, sites[1].start_again).start()
 
     result = train(at_sites(federation, *sites), heard=Heard(act))
     assert result.outcome is Outcome.FINISHED, result.error

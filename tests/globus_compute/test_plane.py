@@ -209,7 +209,7 @@ def test_a_killed_worker_is_a_lost_worker(caller: Caller, site: Site) -> None:
     with pytest.raises(WorkerLostError, match=r"worker was lost.*client A, endpoint"):
         caller.work("os._exit(1)").result(DEADLINE)
     site.stop()  # this engine is broken for good
-    site.start()
+    site.start_again()
 
 
 def test_a_call_queued_while_the_endpoint_is_stopped_is_answered_after_its_start(
@@ -219,7 +219,7 @@ def test_a_call_queued_while_the_endpoint_is_stopped_is_answered_after_its_start
     with calling(site.endpoint_id) as caller:
         queued = caller.hello()
         wait_for(lambda: CallState.WAITING_FOR_ENDPOINT in caller.states())
-        site.start()
+        site.start_again()
         assert queued.result(DEADLINE).values["torch"] is True
 
 
@@ -233,7 +233,7 @@ def test_an_endpoint_that_stays_away_ends_the_call(site: Site) -> None:
             caller.hello().result(DEADLINE)
         assert "endpoint start" in caught.value.hint
     finally:
-        site.start()
+        site.start_again()
 
 
 def test_an_unknown_endpoint_names_client_and_endpoint(environment: None) -> None:
