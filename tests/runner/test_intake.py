@@ -22,7 +22,7 @@ from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
 from appfl_gc.protocol.wire import WireError
-from appfl_gc.runner.dispatcher import InFlight
+from appfl_gc.runner.flight import InFlight
 from appfl_gc.runner.intake import Intake
 from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.metrics import MetricsFile

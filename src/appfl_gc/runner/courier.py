@@ -14,9 +14,9 @@ from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.calls import SEND
+from appfl_gc.runner.flight import Landing
 from appfl_gc.runner.global_model import GlobalModel
 from appfl_gc.runner.inbox import Inbox, Landed, Moved, Noticed, Prepared
-from appfl_gc.runner.intake import Landing
 from appfl_gc.runner.routes import Routes
 
 GRANTS_AT_ONCE = 8

@@ -4,37 +4,12 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
-from appfl_gc.control.plane import CallState, ControlPlane
+from appfl_gc.control.plane import ControlPlane
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.reply import Reply
+from appfl_gc.runner.flight import InFlight
 from appfl_gc.runner.inbox import Answered, Inbox, Progressed
-
-
-@dataclass(frozen=True)
-class InFlight:
-    """A call that has no answer yet.
-
-    Attributes:
-        call: as it was sent.
-        sent: when, in monotonic seconds.
-        version: of the model that it carries.
-        states: what the control plane told of it on the way, each with its monotonic second.
-    """
-
-    call: Call
-    sent: float
-    version: int
-    states: list[tuple[CallState, float]] = field(default_factory=list)
-
-    def seconds_in(self, until: float) -> dict[str, float]:
-        """Seconds spent in each state that was told, up to monotonic second ``until``."""
-        ends = [*(at for _, at in self.states[1:]), until]
-        seconds: dict[str, float] = {}
-        for (state, at), end in zip(self.states, ends, strict=False):
-            seconds[state.value] = seconds.get(state.value, 0.0) + max(0.0, end - at)
-        return seconds
 
 
 class Dispatcher:

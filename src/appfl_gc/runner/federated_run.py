@@ -43,8 +43,9 @@ from appfl_gc.protocol.schedule import (
 from appfl_gc.protocol.wire import WireError, as_count, as_line
 from appfl_gc.runner.calls import HELLO_ROUND, CallFactory
 from appfl_gc.runner.courier import Courier
-from appfl_gc.runner.dispatcher import Dispatcher, InFlight
+from appfl_gc.runner.dispatcher import Dispatcher
 from appfl_gc.runner.events import ClientChanged, ClientFailed, ClientState, Outcome, PayloadMoving
+from appfl_gc.runner.flight import InFlight
 from appfl_gc.runner.global_model import GlobalModel
 from appfl_gc.runner.inbox import Answered, Inbox, Interrupted, Landed, Moved, Noticed, Prepared, Progressed
 from appfl_gc.runner.intake import Intake

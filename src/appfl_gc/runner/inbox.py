@@ -5,15 +5,13 @@ from __future__ import annotations
 import queue
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from appfl_gc.control.plane import Progress
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport
 from appfl_gc.protocol.reply import Reply
-
-if TYPE_CHECKING:
-    from appfl_gc.runner.intake import Landing
+from appfl_gc.runner.flight import Landing
 
 
 @dataclass(frozen=True)
@@ -92,5 +90,5 @@ class Noticed:
     message: str
 
 
-Item: TypeAlias = "Answered | Progressed | Interrupted | tuple[Prepared, ...] | Landed | Moved | Noticed"
+Item: TypeAlias = Answered | Progressed | Interrupted | tuple[Prepared, ...] | Landed | Moved | Noticed
 Inbox: TypeAlias = "queue.SimpleQueue[Item]"

@@ -13,32 +13,11 @@ from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
 from appfl_gc.protocol.wire import Json, WireError, as_count, as_object, clean_text
-from appfl_gc.runner.dispatcher import InFlight
 from appfl_gc.runner.events import ClientChanged, ClientState, ClientTrained
+from appfl_gc.runner.flight import InFlight, Landing
 from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.metrics import MetricsFile, numeric_metrics
 from appfl_gc.runner.recorder import Recorder
-
-
-@dataclass(frozen=True)
-class Landing:
-    """An update that is announced and yet to be brought in.
-
-    Attributes:
-        flight: the call that was answered.
-        reply: its reply.
-        answered: when that came, in monotonic seconds.
-        reference: where the update is.
-        sample_size: of the client.
-        slot: where it goes.
-    """
-
-    flight: InFlight
-    reply: Reply
-    answered: float
-    reference: Ref
-    sample_size: int
-    slot: int
 
 
 @dataclass(frozen=True)
