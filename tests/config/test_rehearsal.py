@@ -26,7 +26,8 @@ def test_stores_are_switched_off_with_a_note(remote: Project) -> None:
     remote.change_server(
         "server_configs:\n",
         "  comm_configs: {s3_configs: {enable_s3: True, s3_bucket: models}}\nserver_configs:\n"
-        "  comm_configs: {proxystore_configs: {enable_proxystore: True, connector_type: FileConnector, connector_configs: {store_dir: /tmp}}}\n",
+        "  comm_configs: {proxystore_configs: {enable_proxystore: True, connector_type: FileConnector, "
+        "connector_configs: {store_dir: /tmp}}}\n",
     )
     federation = remote.load(local=True)
     assert {(found.severity, found.line) for found in federation.warnings} == {
