@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,12 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from appfl_gc.payload import gate
+from appfl_gc.payload import checksum, gate
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Encoding, spec_of
+from appfl_gc.payload.coding import Coding, compressed
 from appfl_gc.payload.stores import FileStore, InlineStore, Store
 from appfl_gc.payload.workers import for_each
-from appfl_gc.protocol.errors import AppflGcError, TransferError, UpdateRefusedError
+from appfl_gc.protocol.compression import CompressionSettings
+from appfl_gc.protocol.errors import AppflGcError, StorageError, TransferError, UpdateRefusedError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.update_spec import TensorSpec, UpdateSpec
 
@@ -213,8 +217,6 @@ class TestGate:
         assert arena.landed == frozenset()
 
     def test_bytes_that_are_no_payload(self, arena: Arena, tmp_path: Path) -> None:
-        from appfl_gc.payload import checksum
-
         store = FileStore(tmp_path)
         ref = store.put(Encoding(state()))
         for size in (ref.size, 10):
@@ -272,3 +274,46 @@ class TestGate:
         ref = store.put(Encoding(state()))
         with pytest.raises(UpdateRefusedError, match="pickle"):
             arena.land(0, replace(ref, codec="pickle"), store)
+
+    def test_a_header_far_longer_than_the_models_is_not_read(self, tmp_path: Path) -> None:
+        small = {"w": torch.zeros(300_000)}
+        store = FileStore(tmp_path)
+        ref = store.put(Encoding(small))
+        path = tmp_path / ref.locator
+        names = json.dumps({f"t{index}": 0 for index in range(40_000)}).encode()
+        forged = len(names).to_bytes(8, "little") + names
+        path.write_bytes(forged + path.read_bytes()[len(forged) :])
+        forged_ref = replace(ref, checksum=checksum.of(memoryview(path.read_bytes())))
+        with Arena(spec_of(small), 1) as arena, pytest.raises(UpdateRefusedError, match="header has"):
+            arena.land(0, forged_ref, store)
+
+
+def test_a_disk_without_room_for_what_is_decoded_is_an_error_and_not_the_end_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    how = Coding(CompressionSettings(lossless="zlib"))
+    store, large = FileStore(tmp_path), {"w": torch.zeros(100_000)}
+    ref = store.put(compressed(Encoding(large), how))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with Arena(spec_of(large), 1) as arena:
+        with pytest.raises(StorageError, match="No space left"):
+            arena.land(0, ref, store, how)
+        monkeypatch.undo()
+        arena.land(0, ref, store, how)
+        assert torch.equal(arena.state(0)["w"], large["w"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_another_users_file_is_never_mapped_where_it_lies(tmp_path: Path) -> None:
+    how = Coding(CompressionSettings(lossless="zlib"))
+    store, state_ = FileStore(tmp_path), {"w": torch.arange(1000.0)}
+    for payload in (Encoding(state_), compressed(Encoding(state_), how)):
+        ref = store.put(payload)
+        os.chown(tmp_path / ref.locator, 12345, -1)
+        with Arena(spec_of(state_), 1) as arena:
+            arena.land(0, ref, store, how)
+            assert ref.locator not in Path("/proc/self/maps").read_text()
+            assert torch.equal(arena.state(0)["w"], state_["w"])

@@ -20,7 +20,7 @@ from appfl_gc.payload.codec import CODEC, Layout, Segment, torch_dtype
 from appfl_gc.payload.coding import PLAIN, Coding, decode_into
 from appfl_gc.payload.files import PIECE, map_shared, nameless_file
 from appfl_gc.payload.inline_store import InlineStore
-from appfl_gc.payload.receive import bytes_of, check_size, fetch_checked
+from appfl_gc.payload.receive import bytes_of, check_size, fetch_checked, own_descriptor
 from appfl_gc.payload.store import Store, ignore
 from appfl_gc.protocol.errors import AppflGcError, TransferError, UpdateRefusedError
 from appfl_gc.protocol.reference import Ref
@@ -113,17 +113,18 @@ class Arena:
             self._landed.add(slot)
 
     def _land_as_it_is(self, slot: int, ref: Ref, store: Store, arrived: Callable[[int], None]) -> None:
-        fd = store.descriptor(ref)
-        if fd is not None and os.fstat(fd).st_uid == os.geteuid():
+        fd = own_descriptor(store, ref)
+        if fd is not None:
             try:
                 self._map_file(slot, fd)
             finally:
                 os.close(fd)
-            gate.Gate(self._row(slot), self.layout, ref.checksum).finish()
-            arrived(ref.size)
+            watcher = gate.Gate(self._row(slot), self.layout, ref.checksum)
+            for end in range(gate.BLOCK, ref.size + gate.BLOCK, gate.BLOCK):
+                watcher.see(min(end, ref.size))
+                arrived(min(end, ref.size))
+            watcher.finish()
             return
-        if fd is not None:
-            os.close(fd)
         with nameless_file(ref.size, self._directory) as file:
             self._map_file(slot, file.fileno())
             watcher = gate.Gate(self._row(slot), self.layout, ref.checksum)
@@ -133,8 +134,9 @@ class Arena:
         self, slot: int, ref: Ref, store: Store, how: Coding, arrived: Callable[[int], None]
     ) -> None:
         payload = bytes_of(store, ref, self._directory, arrived)
-        with nameless_file(self.layout.size, self._directory) as file:
-            decode_into(ref.codec, payload, self.layout, map_shared(file.fileno(), self.layout.size), how)
+        with nameless_file(self.layout.size, self._directory, reserve=True) as file:
+            row = map_shared(file.fileno(), self.layout.size)
+            decode_into(ref.codec, payload, self.layout, row, how, self._directory)
             self._map_file(slot, file.fileno())
         gate.Gate(self._row(slot), self.layout, None).finish()
 
@@ -212,7 +214,7 @@ class Arena:
         """Refuse an update of another size, by the difference that its header tells, if it is soon read."""
         try:
             found = None if ref.codec != CODEC else codec._parse_header(_beginning(ref, store))
-        except (WireError, OSError):
+        except (WireError, OSError, TransferError):
             found = None
         problem = None if found is None else codec.difference(self.spec, found)
         raise refusal if problem is None else UpdateRefusedError(problem)

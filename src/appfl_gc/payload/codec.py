@@ -286,6 +286,11 @@ def check_header(buffer: memoryview, layout: Layout) -> None:
     """Raise ``UpdateRefusedError`` unless ``buffer`` has the header and size of ``layout``."""
     if len(buffer) == layout.size and buffer[: layout.start] == layout.header:
         return
+    length = int.from_bytes(buffer[:8], "little")
+    if length > 2 * len(layout.header) + 65_536:
+        raise UpdateRefusedError(
+            f"The payload's header has {length:,} bytes; expected {len(layout.header):,}."
+        )
     found = read_spec(buffer)
     problem = difference(layout.spec, found) or "Its header is written in another way than this version's."
     raise UpdateRefusedError(problem)
@@ -322,9 +327,10 @@ def _parse_header(buffer: memoryview) -> UpdateSpec:
     fields = as_object(load_json(text), "The header")
     metadata = as_object(fields.pop(_METADATA, {}), "The header's metadata")
     deltas = metadata.get(_DELTAS, "[]")
-    names = load_json(deltas) if isinstance(deltas, str) else None
-    if not isinstance(names, list):
+    listed = load_json(deltas) if isinstance(deltas, str) else None
+    if not isinstance(listed, list):
         raise WireError("The header's list of deltas is not a list.")
+    names = {name for name in listed if isinstance(name, str)}
     tensors = []
     for name, item in fields.items():
         entry = as_object(item, "A tensor of the header")

@@ -86,7 +86,14 @@ def check_codec(codec: str, coding: Coding) -> None:
         )
 
 
-def decode_into(codec: str, payload: memoryview, layout: Layout, out: memoryview, coding: Coding) -> None:
+def decode_into(
+    codec: str,
+    payload: memoryview,
+    layout: Layout,
+    out: memoryview,
+    coding: Coding,
+    directory: Path | None = None,
+) -> None:
     """Decode a payload whose checksum is verified. Nothing is executed.
 
     Args:
@@ -95,6 +102,7 @@ def decode_into(codec: str, payload: memoryview, layout: Layout, out: memoryview
         layout: what it must hold.
         out: ``layout.size`` bytes, to be written.
         coding: with the key of a sealed payload.
+        directory: where an opened payload lies for a while; None for the system's temporary directory.
 
     Raises:
         UpdateRefusedError: if the payload does not hold what ``layout`` says.
@@ -104,11 +112,13 @@ def decode_into(codec: str, payload: memoryview, layout: Layout, out: memoryview
     if coding.key is not None and codec.endswith(SEALED):
         from appfl_gc.payload.sealing import unseal, unsealed_size
 
-        size = unsealed_size(len(payload))
-        with nameless_file(size) as file:
+        size, inner = unsealed_size(len(payload)), codec.removesuffix(SEALED)
+        if size == 0 or (inner == CODEC and size != layout.size):
+            raise UpdateRefusedError(f"The encrypted payload holds {size:,} bytes; expected {layout.size:,}.")
+        with nameless_file(size, directory, reserve=True) as file:
             opened = map_shared(file.fileno(), size)
             unseal(payload, coding.key, opened)
-            decode_into(codec.removesuffix(SEALED), opened, layout, out, Coding(coding.compression))
+            decode_into(inner, opened, layout, out, Coding(coding.compression), directory)
         return
     if codec == CODEC:
         check_header(payload, layout)

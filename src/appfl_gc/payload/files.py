@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from appfl_gc.protocol.errors import TransferError
+from appfl_gc.protocol.errors import StorageError
 
 PIECE = 1 << 21
 """Bytes of a huge page. A file written in aligned pieces of it may lie in huge pages of the page cache, and is then
@@ -119,19 +119,27 @@ def map_shared(fd: int, size: int) -> memoryview:
     return memoryview(mmap.mmap(fd, size))
 
 
-def nameless_file(size: int, directory: Path | None = None) -> BinaryIO:
+def nameless_file(size: int, directory: Path | None = None, *, reserve: bool = False) -> BinaryIO:
     """A file of ``size`` zeros without a name, which goes when it is closed and nothing maps it any more.
 
+    Args:
+        size: bytes.
+        directory: where; None for the system's temporary directory.
+        reserve: take the room now. Needed where the file is written through a mapping: a full disk would end the
+            process there.
+
     Raises:
-        TransferError: if it cannot be made.
+        StorageError: if it cannot be made.
     """
     try:
         file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  the caller closes it
         os.ftruncate(file.fileno(), size)
+        if reserve and size:
+            os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        raise TransferError(
+        raise StorageError(
             f"There is no room for a payload of {size:,} bytes in {directory or tempfile.gettempdir()}: "
             f"{error.strerror}.",
-            "TMPDIR names the directory for temporary files.",
+            "Make room there. TMPDIR names the directory for temporary files.",
         ) from None
     return file

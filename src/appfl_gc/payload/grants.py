@@ -8,6 +8,8 @@ from appfl_gc.payload.inline_store import InlineStore
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
 
+FAR = ("s3", "proxystore")
+"""Schemes of stores that others run (``Store.remote``)."""
 _PUBLIC = ("scheme", "locator", "directory", "fsync", "limit", "upload")
 
 
@@ -15,6 +17,13 @@ def large_part(grant: Mapping[str, Json]) -> Mapping[str, Json]:
     """Of a grant by ``Stores`` the part about larger payloads; empty without one. Any other grant is that part."""
     large = grant.get("large") if "large" in grant else grant
     return large if isinstance(large, dict) else {}
+
+
+def goes_far(grant: Mapping[str, Json], size: int) -> bool:
+    """Whether a payload of ``size`` bytes goes into a store that others run."""
+    inline, scheme = grant.get("inline"), large_part(grant).get("scheme")
+    limit = inline.get("limit") if isinstance(inline, dict) else None
+    return scheme in FAR and not (isinstance(limit, int) and size <= limit)
 
 
 def granted(grant: Mapping[str, Json], ref: Ref) -> bool:

@@ -36,7 +36,7 @@ def bytes_of(
         TransferError: if the payload is gone, or differs from what the reference says.
     """
     running = Checksum.like(ref.checksum)
-    fd = store.descriptor(ref)
+    fd = own_descriptor(store, ref)
     if fd is not None:
         try:
             buffer = _map(fd, ref.size)
@@ -59,6 +59,18 @@ def bytes_of(
     return buffer
 
 
+def own_descriptor(store: Store, ref: Ref) -> int | None:
+    """``Store.descriptor`` where the file belongs to this process's user; None where it has to be copied.
+
+    The owner of a file can shorten it while it is mapped, which would end this process.
+    """
+    fd = store.descriptor(ref)
+    if fd is None or os.fstat(fd).st_uid == os.geteuid():
+        return fd
+    os.close(fd)
+    return None
+
+
 def state_of(
     store: Store,
     ref: Ref,
@@ -79,9 +91,9 @@ def state_of(
     if ref.codec == CODEC:
         check_header(payload, layout)
         return layout.views(payload)
-    with nameless_file(layout.size, directory) as file:
+    with nameless_file(layout.size, directory, reserve=True) as file:
         out = map_shared(file.fileno(), layout.size)
-        coding.decode_into(ref.codec, payload, layout, out, how)
+        coding.decode_into(ref.codec, payload, layout, out, how, directory)
     return layout.views(out)
 
 

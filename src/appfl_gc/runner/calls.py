@@ -47,6 +47,7 @@ class CallFactory:
         self,
         client: ClientConfig,
         dispatch: int,
+        version: int,
         args: Mapping[str, Json],
         acknowledged: int,
     ) -> Call:
@@ -55,10 +56,11 @@ class CallFactory:
         Args:
             client: who trains.
             dispatch: number of the dispatch.
+            version: of the global model.
             args: of the task.
             acknowledged: the last round whose reply the server has.
         """
-        more: dict[str, Json] = {"acknowledged": acknowledged, "task": dict(args)}
+        more: dict[str, Json] = {"acknowledged": acknowledged, "task": dict(args), "version": version}
         return self._call(client, dispatch, TRAIN, more)
 
     def again(self, call: Call, error_class: ErrorClass, held: bool) -> Call:

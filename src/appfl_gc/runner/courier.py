@@ -7,22 +7,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 
 from appfl_gc.payload.arena import Arena
 from appfl_gc.protocol.call import Call
-from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport
+from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport, TransferError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.calls import SEND
 from appfl_gc.runner.flight import Landing
 from appfl_gc.runner.global_model import GlobalModel
 from appfl_gc.runner.inbox import Inbox, Landed, Moved, Noticed, Prepared
-from appfl_gc.runner.routes import Routes
+from appfl_gc.runner.routes import Route, Routes
 
+ROUTES_AT_ONCE = 4
 GRANTS_AT_ONCE = 8
 LANDINGS_AT_ONCE = 4
 TELL_EVERY = 1.0
 """Seconds between two reports of how far a transfer is."""
+LAST_TRANSFERS = 10.0
+"""Seconds that a run that ends gives to transfers, which hear of it at their next block."""
 LAST_EVICTIONS = 15.0
 """Seconds that a run that ends gives to what is still to be evicted."""
 
@@ -46,63 +50,80 @@ class Courier:
         self._arena = arena
         self._inbox = inbox
         self._stop = stop
-        self._out = ThreadPoolExecutor(1, "appfl-gc-out")
+        self._out = ThreadPoolExecutor(ROUTES_AT_ONCE, "appfl-gc-out")
         self._grants = ThreadPoolExecutor(GRANTS_AT_ONCE, "appfl-gc-grants")
         self._in = ThreadPoolExecutor(LANDINGS_AT_ONCE, "appfl-gc-in")
         self._away = ThreadPoolExecutor(1, "appfl-gc-away")
+        self._moving: set[Future[None]] = set()
 
     def prepare(self, calls: Sequence[tuple[Call, int]]) -> None:
-        """Give calls their model and their grant; ``Prepared`` says how it went, for all of them together.
+        """Give calls their model and their grant. ``Prepared`` says how it went, for all on one route together.
 
         Args:
             calls: each with the version of the global model that it carries.
         """
-        self._out.submit(self._prepare, list(calls))
+        groups: dict[tuple[Route, int], list[Call]] = {}
+        for call, version in calls:
+            groups.setdefault((self._routes.of(call.identity.client), version), []).append(call)
+        for (route, version), group in groups.items():
+            self._move(self._out, partial(self._prepare, route, version, group))
 
     def land(self, landing: Landing) -> None:
         """Bring an update in; ``Landed`` says how it went."""
-        self._in.submit(self._land, landing)
+        self._move(self._in, partial(self._land, landing))
 
     def evict(self, client: str, reference: Ref) -> None:
         """Let a payload of ``client`` go."""
-        self._away.submit(self._try, lambda: self._routes.of(client).stores.evict(reference))
+        self._let_go(lambda: self._routes.of(client).stores.evict(reference))
 
     def withdraw(self, client: str, grant: Mapping[str, Json]) -> None:
         """No payload of ``client`` will come, or is wanted, by ``grant``."""
-        self._away.submit(self._try, lambda: self._routes.of(client).stores.withdraw(grant))
+        self._let_go(lambda: self._routes.of(client).stores.withdraw(grant))
 
     def release(self, version: int, in_use: frozenset[int]) -> None:
         """See ``GlobalModel.release``."""
         for action in self._model.release(version, in_use):
-            self._away.submit(self._try, action)
+            self._let_go(action)
 
     def close(self) -> None:
-        """End all transfers within seconds; what is to be evicted goes first, as far as the stores answer."""
-        for action in self._model.release_all():
-            self._away.submit(self._try, action)
-        last = self._away.submit(lambda: None)
-        wait([last], timeout=LAST_EVICTIONS)
+        """End all transfers within seconds; then what is in the stores goes, as far as they answer."""
+        if self._stop.is_set():
+            return
         self._stop.set()
-        for pool in (self._out, self._grants, self._in, self._away):
-            pool.shutdown(wait=True, cancel_futures=True)
-        # What the stores still do, when they are swept, is no transfer.
-        self._stop.clear()
+        for pool in (self._out, self._grants, self._in):
+            pool.shutdown(wait=False, cancel_futures=True)
+        wait(set(self._moving), timeout=LAST_TRANSFERS)
+        for action in self._model.release_all():
+            self._let_go(action)
+        wait([self._away.submit(lambda: None)], timeout=LAST_EVICTIONS)
+        self._away.shutdown(wait=False, cancel_futures=True)
 
-    def _prepare(self, calls: Sequence[tuple[Call, int]]) -> None:
-        # The grants of clients are obtained while the models of others still go out.
-        items: list[Prepared | tuple[Call, int, Future[dict[str, Json]]]] = []
-        for call, version in calls:
-            client = call.identity.client
-            try:
-                watch = self._watch("", "sending the model", self._model.bytes_of(version))
-                model = self._model.reference(version, self._routes.of(client), watch)
-            except Exception as error:  # noqa: BLE001  it is told, and judged by the policy
-                items.append(Prepared(call, version, _report(error)))
-                continue
-            read = [] if call.channel == SEND else [model]
-            granting = self._grants.submit(self._routes.grant, client, read)
-            items.append((replace(call, payloads={"model": model}), version, granting))
-        self._inbox.put(tuple(item if isinstance(item, Prepared) else _granted(*item) for item in items))
+    def _move(self, pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
+        future = pool.submit(work)
+        self._moving.add(future)
+        future.add_done_callback(self._moving.discard)
+
+    def _let_go(self, action: Callable[[], None]) -> None:
+        self._away.submit(self._try, action)
+
+    def _prepare(self, route: Route, version: int, calls: Sequence[Call]) -> None:
+        try:
+            watch = self._watch("", "sending the model", self._model.bytes_of(version))
+            model = self._model.reference(version, route, watch)
+        except Exception as error:  # noqa: BLE001  it is told, and judged by the policy
+            problem = _report(error)
+            self._inbox.put(tuple(Prepared(call, version, problem) for call in calls))
+            return
+        grants = [
+            self._grants.submit(
+                self._routes.grant, call.identity.client, [] if call.channel == SEND else [model]
+            )
+            for call in calls
+        ]
+        ready = [replace(call, payloads={"model": model}) for call in calls]
+        self._inbox.put(
+            tuple(_granted(call, version, grant) for call, grant in zip(ready, grants, strict=True))
+        )
 
     def _land(self, landing: Landing) -> None:
         client, begun, problem = landing.flight.call.identity.client, time.monotonic(), None
@@ -123,6 +144,8 @@ class Courier:
 
         def moved(done: int) -> None:
             nonlocal told
+            if self._stop.is_set():
+                raise TransferError("The transfer was interrupted: the run ends.")
             if time.monotonic() - told >= TELL_EVERY:
                 told = time.monotonic()
                 self._inbox.put(Moved(client, what, done, size))
@@ -132,8 +155,8 @@ class Courier:
     def _try(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except AppflGcError as error:
-            self._inbox.put(Noticed(str(error)))
+        except Exception as error:  # noqa: BLE001  nothing depends on it
+            self._inbox.put(Noticed(str(_report(error))))
 
 
 def _granted(call: Call, version: int, granting: Future[dict[str, Json]]) -> Prepared:

@@ -247,6 +247,10 @@ class FederatedRun:
         client = landing.flight.call.identity.client
         if item.error is not None:
             parts.intake.give_up(landing)
+            if item.error.error_class is ErrorClass.STORAGE:
+                # This machine's disk: no client can help it, and all updates stay where they are.
+                self.ending.be(Outcome.FAILED, item.error)
+                return
             if item.error.error_class is ErrorClass.UPDATE_REFUSED:
                 parts.courier.evict(client, landing.reference)
             # Where others run the store, the site has a copy of its own.
@@ -257,7 +261,6 @@ class FederatedRun:
         parts.dispatcher.done(client)
         for grant in parts.intake.unused_grants(meta.update, landing.reference):
             parts.courier.withdraw(client, grant)
-        self._acknowledged[client] = meta.update.dispatch
         self._feed(Arrived(meta))
 
     def _met(self, flight: InFlight, reply: Reply) -> None:
@@ -288,7 +291,9 @@ class FederatedRun:
         """Do what the policy says. ``held``: the site has the update and can send it again."""
         parts, identity = self._parts, flight.call.identity
         greeting = identity.round == HELLO_ROUND
-        verdict = parts.policy.failed(identity.client, error.error_class, identity.attempt, greeting)
+        # What the site still has is worth another try, whatever kept it from being sent.
+        kind = ErrorClass.TRANSFER if held else error.error_class
+        verdict = parts.policy.failed(identity.client, kind, identity.attempt, greeting)
         retried = verdict is Verdict.RETRY
         parts.journal.append(
             self.now,
@@ -365,6 +370,7 @@ class FederatedRun:
         return parts.calls.train(
             parts.clients[action.client],
             action.dispatch,
+            action.version,
             action.args,
             self._acknowledged.get(action.client, HELLO_ROUND),
         )
@@ -388,6 +394,8 @@ class FederatedRun:
         )
         parts.journal.flush()
         for update in updates:
+            # The new version is on disk: the site may forget its copy.
+            self._acknowledged[update.meta.update.client] = update.meta.update.dispatch
             parts.arena.free(update.slot)
             parts.courier.evict(update.meta.update.client, update.reference)
         parts.intake.free(updates)

@@ -29,6 +29,7 @@ class GlobalModel:
         self._files = {0: initial}
         self._released: set[int] = set()
         self._lock = threading.Lock()
+        self._turns: dict[Route, threading.Lock] = {}
         self.version = 0
 
     @property
@@ -43,17 +44,23 @@ class GlobalModel:
     def reference(self, version: int, route: Route, sent: Callable[[int], None]) -> Ref:
         """Where sites on ``route`` find ``version``; it is put there once, however many clients ask.
 
-        Called by one thread at a time. ``sent`` hears how many bytes are out.
+        Args:
+            version: which.
+            route: to whom. Calls for one route come one after the other, for several at the same time.
+            sent: hears how many bytes are out.
 
         Raises:
             TransferError: if the store does not take it.
         """
-        known = self._refs.setdefault(version, {})
-        if route not in known:
-            reference = route.stores.put(self._encoded(version, route), sent)
-            with self._lock:
-                known[route] = reference
-        return known[route]
+        with self._lock:
+            in_turn = self._turns.setdefault(route, threading.Lock())
+        with in_turn:
+            known = self._refs.get(version, {}).get(route)
+            if known is None:
+                known = route.stores.put(self._encoded(version, route), sent)
+                with self._lock:
+                    self._refs.setdefault(version, {})[route] = known
+        return known
 
     def _encoded(self, version: int, route: Route) -> Encoded:
         file = self._files[version]

@@ -10,7 +10,6 @@ from appfl_gc.payload import coding
 from appfl_gc.payload.codec import Layout
 from appfl_gc.payload.coding import Coding
 from appfl_gc.payload.stores import Stores
-from appfl_gc.protocol.errors import AppflGcError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
 
@@ -83,6 +82,6 @@ class Routes:
         for route in self.every:
             try:
                 route.stores.sweep()
-            except AppflGcError as error:
-                tell(str(error))
+            except Exception as error:  # noqa: BLE001  the run is over, and its result stands
+                tell(f"What the run left in a store could not be removed. {error}")
             route.stores.close()

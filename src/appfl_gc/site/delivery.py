@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import time
 from dataclasses import replace
 
-from appfl_gc.payload import coding
+from appfl_gc.payload import checksum, coding
 from appfl_gc.payload.coding import Coding
 from appfl_gc.payload.encoded import Encoded, MappedFile
-from appfl_gc.payload.store import Store
-from appfl_gc.payload.stores import Stores, from_grant
+from appfl_gc.payload.grants import goes_far
+from appfl_gc.payload.stores import from_grant
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.compression import CompressionSettings
-from appfl_gc.protocol.errors import TransferError
-from appfl_gc.protocol.reference import HELD, Ref
+from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport, TransferError
 from appfl_gc.protocol.wire import Json, WireError, as_object
 from appfl_gc.site.outbox import Kept, Outbox
 from appfl_gc.site.roles.context import Answer, CallContext
@@ -49,31 +49,30 @@ def deliver(context: CallContext, outbox: Outbox, answer: Answer) -> Answer:
     """Put the tensors of ``answer`` into the granted store and keep the answer.
 
     Raises:
-        TransferError: if the store did not take them and the outbox could not keep them either.
+        AppflGcError: if neither the store took them nor the outbox could keep them.
     """
     call, stopwatch = context.call, context.stopwatch
     if answer.tensors is None:
         return answer
-    how = coding_of(call, UPDATE)
-    granted = from_grant(as_object(call.args.get("grant"), "The grant"))
+    grant = as_object(call.args.get("grant"), "The grant")
+    with stopwatch.measure("encode"):
+        payload = coding.compressed(answer.tensors, coding_of(call, UPDATE))
+    answer = replace(answer, tensors=None, values={**answer.values, **_described(payload)})
+    if not goes_far(grant, payload.size):
+        with stopwatch.measure("transfer"), contextlib.closing(from_grant(grant)) as store:
+            reference = store.put(payload)
+        sent = replace(answer, payloads={UPDATE: reference}, measures=stopwatch.measures)
+        outbox.store(call, sent)
+        return sent
     try:
-        with stopwatch.measure("encode"):
-            payload = coding.compressed(answer.tensors, how)
-        answer = replace(answer, tensors=None, values={**answer.values, **_described(payload)})
-        store = granted.choice(payload.size) if isinstance(granted, Stores) else granted
-        if not store.remote:
-            with stopwatch.measure("transfer"):
-                reference = store.put(payload)
-            sent = replace(answer, payloads={UPDATE: reference}, measures=stopwatch.measures)
-            outbox.store(call, sent)
-            return sent
         with stopwatch.measure("encode"):
             kept = outbox.keep(call, payload)
         held = replace(answer, payloads={UPDATE: kept.reference}, measures=stopwatch.measures)
         outbox.store(call, held, kept)
-        return _send(context, outbox, held, kept, store)
-    finally:
-        granted.close()
+    except (AppflGcError, OSError) as error:
+        context.logger.warning("The outbox can't keep the update, which is sent all the same. %s", error)
+        return _send(context, outbox, replace(answer, measures=stopwatch.measures), None, payload)
+    return _send(context, outbox, held, kept, MappedFile(kept.path, kept.reference.codec))
 
 
 def deliver_kept(context: CallContext, outbox: Outbox, held: Answer, kept: Kept, of: Call) -> Answer:
@@ -85,50 +84,50 @@ def deliver_kept(context: CallContext, outbox: Outbox, held: Answer, kept: Kept,
         held: the answer.
         kept: its update.
         of: the call that was answered.
+
+    Raises:
+        TransferError: if what the outbox kept was damaged meanwhile; the outbox then forgets it.
     """
     context.logger.info("%s: the update is sent again from the outbox.", of.identity)
-    granted = from_grant(as_object(context.call.args.get("grant"), "The grant"))
+    payload = MappedFile(kept.path, kept.reference.codec)
     try:
-        store = granted.choice(kept.reference.size) if isinstance(granted, Stores) else granted
-        return _send(replace_call(context, of), outbox, held, kept, store)
-    finally:
-        granted.close()
+        checksum.check(next(payload.chunks()), kept.reference.checksum, "An update out of the outbox")
+    except TransferError:
+        outbox.forget(of)
+        raise
+    held = replace(held, payloads={UPDATE: kept.reference})
+    asked = replace(of, args={**of.args, "grant": context.call.args.get("grant")})
+    return _send(replace(context, call=asked), outbox, held, kept, payload)
 
 
-def replace_call(context: CallContext, of: Call) -> CallContext:
-    """``context`` for another call's identity and channel, with this call's grant."""
-    return replace(context, call=replace(of, args={**of.args, "grant": context.call.args.get("grant")}))
-
-
-def _send(context: CallContext, outbox: Outbox, held: Answer, kept: Kept, store: Store) -> Answer:
+def _send(
+    context: CallContext, outbox: Outbox, answer: Answer, kept: Kept | None, payload: Encoded
+) -> Answer:
+    """Put ``payload`` into the granted store. What then fails costs nothing where the outbox has it (``kept``)."""
     call, begun = context.call, time.perf_counter()
-    how = coding_of(call, UPDATE)
-    payload: Encoded = MappedFile(kept.path, kept.reference.codec)
     try:
-        reference: Ref = store.put(coding.sealed(payload, how) if store.remote else payload)
-    except TransferError as error:
+        with contextlib.closing(from_grant(as_object(call.args.get("grant"), "The grant"))) as store:
+            far = goes_far(as_object(call.args.get("grant"), "The grant"), payload.size)
+            reference = store.put(coding.sealed(payload, coding_of(call, UPDATE)) if far else payload)
+    except (AppflGcError, OSError) as error:
+        if kept is None:
+            raise
         context.logger.warning("The update could not be sent and stays in the outbox. %s", error)
-        return replace(held, error=error.report)
+        report = error.report if isinstance(error, AppflGcError) else None
+        return replace(answer, error=report or ErrorReport(ErrorClass.TRANSFER, f"{error}."))
     spent = time.perf_counter() - begun
-    context.logger.info(
-        "Sent %.1f MB in %.1f s (%.0f MB/s) by %s.",
-        reference.size / 1e6,
-        spent,
-        reference.size / 1e6 / max(spent, 1e-9),
-        reference.scheme,
-    )
-    measures = held.measures or context.stopwatch.measures
+    megabytes = reference.size / 1e6
+    rate = megabytes / max(spent, 1e-9)
+    context.logger.info("Sent %.1f MB in %.1f s (%.0f MB/s) by %s.", megabytes, spent, rate, reference.scheme)
+    measures = answer.measures or context.stopwatch.measures
     sent = replace(
-        held, payloads={UPDATE: reference}, measures=replace(measures, transfer=measures.transfer + spent)
+        answer, payloads={UPDATE: reference}, measures=replace(measures, transfer=measures.transfer + spent)
     )
-    outbox.store(call, sent, kept)
+    try:
+        outbox.store(call, sent, kept)
+    except OSError as error:
+        context.logger.warning("The outbox could not note that the update was sent: %s", error)
     return sent
-
-
-def is_held(answer: Answer) -> bool:
-    """Whether the outbox holds the answer's update, and no store."""
-    update = answer.payloads.get(UPDATE)
-    return update is not None and update.scheme == HELD
 
 
 def _described(payload: Encoded) -> dict[str, Json]:

@@ -50,6 +50,10 @@ class Stored:
         return any(ref.scheme == HELD for ref in self.answer.payloads.values())
 
 
+TORN_DAYS = 1.0
+"""Nobody writes a single update for longer."""
+
+
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -59,7 +63,7 @@ def _request(call: Call) -> str:
     args = {
         name: value
         for name, value in call.args.items()
-        if name not in {"acknowledged", "grant", "compute_again"}
+        if name not in {"acknowledged", "grant", "compute_again", "of"}
     }
     # A model that is encrypted anew has another checksum, although it is the same.
     payloads = {name: ref.checksum for name, ref in call.payloads.items() if "sealed" not in ref.codec}
@@ -79,6 +83,16 @@ class Outbox:
     def _file(self, call: Call) -> Path:
         return self._client(call) / f"{call.identity.round:08d}-{_digest(call.channel)}.json"
 
+    def _make(self, client: Path) -> None:
+        """Make a client's directory and those above it, for this user alone."""
+        for directory in (self.directory, client.parent, client):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def forget(self, call: Call) -> None:
+        """Forget the answer to ``call``."""
+        self._file(call).unlink(missing_ok=True)
+        self._file(call).with_suffix(".payload").unlink(missing_ok=True)
+
     def keep(self, call: Call, payload: Encoded) -> Kept:
         """Write ``payload`` beside the answer that ``store`` is about to get.
 
@@ -90,7 +104,7 @@ class Outbox:
 
         path, running = self._file(call).with_suffix(".payload"), Checksum()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make(path.parent)
             with replacing(path, fsync=False) as fd:
                 write_chunks(fd, payload.chunks(), running.update)
         except OSError as error:
@@ -105,7 +119,7 @@ class Outbox:
         """Keep ``answer``; written aside and renamed, so that a reader sees all or nothing."""
         path = self._file(call)
         first = not path.exists()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._make(path.parent)
         measures = answer.measures or Measures()
         reply = Reply(call.identity, call.nonce, answer.values, answer.payloads, measures)
         entry: dict[str, Json] = {
@@ -114,7 +128,8 @@ class Outbox:
             "kept": None if kept is None else kept.reference.to_json(),
         }
         aside = path.with_suffix(f".{os.getpid()}.tmp")
-        aside.write_text(json.dumps(entry))
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(entry, file)
         aside.replace(path)
         if kept is None:
             path.with_suffix(".payload").unlink(missing_ok=True)
@@ -167,6 +182,9 @@ class Outbox:
         entries = sorted(self._entries())
         total = sum(size for _, size, _ in entries)
         oldest = time.time() - self.limits.max_days * 86400
+        for torn in self.directory.glob("*/*/.*.part"):  # of workers that were killed
+            if torn.exists() and torn.stat().st_mtime < time.time() - TORN_DAYS * 86400:
+                torn.unlink(missing_ok=True)
         for modified, size, path in entries:
             if path != keep and (modified < oldest or total > self.limits.max_bytes):
                 path.unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""The courier: payloads move beside the event loop, and one store's trouble is its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from appfl_gc.payload import model_file
+from appfl_gc.payload.arena import Arena
+from appfl_gc.payload.codec import CODEC, Layout, spec_of
+from appfl_gc.payload.coding import PLAIN
+from appfl_gc.payload.encoded import Encoded
+from appfl_gc.payload.stores import FileStore, InlineStore, Stores
+from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import ErrorClass, TransferError
+from appfl_gc.protocol.identity import CallId
+from appfl_gc.protocol.reference import Ref
+from appfl_gc.protocol.reply import Reply
+from appfl_gc.runner.courier import Courier
+from appfl_gc.runner.flight import InFlight, Landing
+from appfl_gc.runner.global_model import GlobalModel
+from appfl_gc.runner.inbox import Inbox, Landed, Prepared
+from appfl_gc.runner.routes import Route, Routes
+from appfl_gc.runner.run_directory import RunDirectory
+
+STATE = {"w": torch.arange(100_000.0)}
+DEADLINE = 20
+
+
+class Frozen(FileStore):
+    """A store that does not answer until ``thaw``, and then refuses."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.thaw = threading.Event()
+        self.puts = 0
+
+    def put(self, payload: Encoded, sent: Callable[[int], None] = lambda done: None) -> Ref:
+        self.puts += 1
+        self.thaw.wait(DEADLINE)
+        raise TransferError("The store is frozen.")
+
+    def fetch(self, ref: Ref, file: int, arrived: Callable[[int], None]) -> None:
+        while True:
+            arrived(1)
+            time.sleep(0.01)
+
+    def descriptor(self, ref: Ref) -> int | None:
+        return None
+
+
+class Desk:
+    def __init__(self, parent: Path) -> None:
+        directory = RunDirectory.create(parent, "run")
+        initial = directory.payloads / "initial.safetensors"
+        model_file.write(STATE, initial)
+        self.frozen = Frozen(directory.payloads)
+        self.files = FileStore(directory.payloads)
+        good, bad = (Route(Stores(InlineStore(0), store), PLAIN) for store in (self.files, self.frozen))
+        routes = {"A": good, "B": bad, "C": bad, "D": bad}
+        layout = Layout.of(spec_of(STATE))
+        self.inbox: Inbox = queue.SimpleQueue()
+        self.arena = Arena(layout.spec, 4)
+        self.stop = threading.Event()
+        self.courier = Courier(
+            Routes(routes, dict.fromkeys(routes, PLAIN), layout),
+            GlobalModel(directory, initial),
+            self.arena,
+            self.inbox,
+            self.stop,
+        )
+
+    def calls(self, *clients: str) -> list[tuple[Call, int]]:
+        return [(Call(CallId("run", 1, client), "trainer.train", {}), 0) for client in clients]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.frozen.thaw.set()
+    desk.courier.close()
+    desk.arena.close()
+
+
+def test_a_store_that_does_not_answer_holds_up_only_its_own_clients(desk: Desk) -> None:
+    desk.courier.prepare(desk.calls("B", "A", "C", "D"))
+    (first,) = desk.inbox.get(timeout=DEADLINE)  # type: ignore[misc]
+    assert isinstance(first, Prepared)
+    assert (first.call.identity.client, first.error) == ("A", None)
+    assert first.call.payloads["model"].codec == CODEC
+    assert first.call.args["grant"]
+
+    desk.frozen.thaw.set()
+    others = desk.inbox.get(timeout=DEADLINE)
+    assert isinstance(others, tuple)
+    assert [item.call.identity.client for item in others] == ["B", "C", "D"]
+    assert all(item.error is not None and "frozen" in item.error.message for item in others)
+    assert desk.frozen.puts == 1, "one try for all of them"
+
+
+def test_clients_on_one_route_share_one_upload_and_have_a_grant_each(desk: Desk) -> None:
+    for _ in range(2):
+        desk.courier.prepare(desk.calls("A"))
+    (first,), (second,) = (desk.inbox.get(timeout=DEADLINE) for _ in range(2))  # type: ignore[misc]
+    assert first.call.payloads == second.call.payloads
+    assert first.call.args["grant"] != second.call.args["grant"]
+
+
+def test_a_run_that_ends_does_not_wait_for_a_transfer(desk: Desk) -> None:
+    ((call, version),) = desk.calls("B")
+    size = Layout.of(spec_of(STATE)).size
+    flight = InFlight(call, 0.0, version)
+    ref = Ref("file", "0" * 32 + ".safetensors", size, "xxh3-128:0", CODEC)
+    desk.courier.land(Landing(flight, Reply(call.identity, ""), 0.0, ref, 1, 0))
+    begun = time.monotonic()
+    desk.courier.close()
+    assert time.monotonic() - begun < 5
+    landed = desk.inbox.get(timeout=DEADLINE)
+    assert isinstance(landed, Landed)
+    assert landed.error is not None
+    assert landed.error.error_class is ErrorClass.TRANSFER
+    assert "the run ends" in landed.error.message
+
+
+def test_what_is_in_the_stores_goes_when_the_run_ends(desk: Desk) -> None:
+    desk.courier.prepare(desk.calls("A"))
+    desk.inbox.get(timeout=DEADLINE)
+    assert len(list(desk.files.directory.iterdir())) == 2
+    desk.courier.close()
+    assert [path.name for path in desk.files.directory.iterdir()] == ["initial.safetensors"]
