@@ -33,10 +33,11 @@ class EndpointParts:
         self.places: Sequence[str] = tuple(dict.fromkeys([*map(str, arguments.endpoints), *peers]))
         self._client = EndpointClient(self.places, arguments.proxystore_dir, stop)
         # Deleting must also work, and soon end, while the run is stopping.
+        self._closed = threading.Event()
         self._dropping = EndpointClient(
             self.places,
             arguments.proxystore_dir,
-            threading.Event(),
+            self._closed,
             seconds=DROP_SECONDS,
             patience=Patience(tries=1),
         )
@@ -67,7 +68,11 @@ class EndpointParts:
         """See ``Parts.drop``."""
         self._dropping.evict(name, where)
 
+    def tidy(self) -> None:
+        """See ``Parts.tidy``; nothing."""
+
     def close(self) -> None:
         """See ``Parts.close``."""
+        self._closed.set()
         self._client.close()
         self._dropping.close()

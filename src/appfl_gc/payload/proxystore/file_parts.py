@@ -116,5 +116,8 @@ class FileParts:
         except OSError as error:
             raise TransferError(f"The object {path} can't be removed: {error.strerror}.") from None
 
+    def tidy(self) -> None:
+        """See ``Parts.tidy``; nothing."""
+
     def close(self) -> None:
         """See ``Parts.close``; ProxyStore's own connector would remove the whole directory."""

@@ -128,6 +128,10 @@ class GlobusParts:
             with _explained(other):
                 client.submit_delete(task)
 
+    def tidy(self) -> None:
+        """See ``Parts.tidy``, on this machine."""
+        self._files.tidy()
+
     def close(self) -> None:
         """See ``Parts.close``; ProxyStore's own connector would delete the directories everywhere."""
 

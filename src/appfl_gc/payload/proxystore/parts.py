@@ -83,13 +83,16 @@ class Parts(Protocol):
         """A descriptor of the file of ``size`` bytes that an object is, or None if it is none."""
 
     def holds(self, name: str, where: str) -> bool:
-        """Whether there is an object, also while the run is stopping."""
+        """Whether there is an object. Whether the run is stopping or not, there is an answer or an error soon."""
 
     def drop(self, name: str, where: str) -> None:
-        """Delete an object, if there is one, also while the run is stopping."""
+        """Delete an object, if there is one; as ``holds``."""
+
+    def tidy(self) -> None:
+        """Delete what puts that were killed have left and nobody waits for, where that can be told."""
 
     def close(self) -> None:
-        """Drop connections and delete nothing; may be called again."""
+        """Drop connections, end what still waits, and delete nothing; may be called again."""
 
 
 def part_name(base: str, number: int) -> str:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import netrc
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from appfl_gc.config.connectors import RedisArguments
 from appfl_gc.payload.proxystore.parts import Landing, joined
-from appfl_gc.payload.retry import PassingError, interrupted
+from appfl_gc.payload.retry import PassingError, check, interrupted
 from appfl_gc.protocol.errors import TransferError, UsageError, VersionError
 from appfl_gc.protocol.wire import clean_text
 
 CONNECT_SECONDS = 5.0
 SECONDS = 30.0
 """How long the server may take for one part."""
+REMOVAL_SECONDS = 8.0
+"""How long it may take to say whether there is a part, or to delete one."""
 _TICK = 0.2
+_WHAT = "A transfer by Redis"
 _PIECE = 1 << 19
 _READ_BYTES = 1 << 20
 """With these two a download takes a fifth of the time that it takes with the client's usual size and whole objects."""
@@ -54,19 +58,28 @@ class RedisParts:
                 "Run in this Python environment: pip install redis",
             ) from None
         self._server, self._stop = f"{arguments.hostname}:{arguments.port}", stop
+        self._lock = threading.Lock()
+        self._busy = 0
+        self._watcher: threading.Thread | None = None
         user, password = _login(arguments.hostname)
-        pool = redis.ConnectionPool(
-            redis.SSLConnection if arguments.tls else redis.Connection,
-            host=arguments.hostname,
-            port=arguments.port,
-            username=user,
-            password=password,
-            socket_timeout=seconds,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_read_size=_READ_BYTES,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._redis = redis.Redis(connection_pool=pool)
+
+        def client(seconds: float) -> redis.Redis:
+            pool = redis.ConnectionPool(
+                redis.SSLConnection if arguments.tls else redis.Connection,
+                host=arguments.hostname,
+                port=arguments.port,
+                username=user,
+                password=password,
+                socket_timeout=seconds,
+                socket_connect_timeout=CONNECT_SECONDS,
+                socket_read_size=_READ_BYTES,
+                retry=Retry(NoBackoff(), 0),
+            )
+            return redis.Redis(connection_pool=pool)
+
+        self._redis = client(seconds)
+        # A stop breaks the connections of the other, and nobody waits that long for this one.
+        self._removing = client(min(seconds, REMOVAL_SECONDS))
 
     def put(self, name: str, part: Iterable[memoryview], sent: Callable[[int], None]) -> str:
         """See ``Parts.put``."""
@@ -102,37 +115,52 @@ class RedisParts:
     def holds(self, name: str, where: str) -> bool:
         """See ``Parts.holds``."""
         with self._explained():
-            return bool(self._redis.exists(name))
+            return bool(self._removing.exists(name))
 
     def drop(self, name: str, where: str) -> None:
         """See ``Parts.drop``."""
         with self._explained():
-            self._redis.delete(name)
+            self._removing.delete(name)
+
+    def tidy(self) -> None:
+        """See ``Parts.tidy``; nothing."""
 
     def close(self) -> None:
         """See ``Parts.close``."""
-        self._redis.connection_pool.disconnect()
+        for client in (self._redis, self._removing):
+            client.connection_pool.disconnect()
 
     @contextlib.contextmanager
     def _interrupted_by_stop(self) -> Iterator[None]:
         """In the block, a stop breaks the connections, since nothing else ends the client's waiting."""
-        done = threading.Event()
-
-        def watch() -> None:
-            while not done.wait(_TICK):
-                if self._stop.is_set():
-                    self._redis.connection_pool.disconnect()
-                    return
-
-        threading.Thread(target=watch, name="appfl-gc-redis-stop", daemon=True).start()
+        with self._lock:
+            self._busy += 1
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="appfl-gc-redis-stop", daemon=True)
+                self._watcher.start()
         try:
+            check(self._stop, _WHAT)
             yield
         except Exception:
             if self._stop.is_set():
-                raise interrupted("A transfer by Redis") from None
+                raise interrupted(_WHAT) from None
             raise
         finally:
-            done.set()
+            with self._lock:
+                self._busy -= 1
+
+    def _watch(self) -> None:
+        """One thread for all parts of a transfer, since to start one costs as much as to send a megabyte."""
+        while True:
+            stopped = self._stop.wait(_TICK)
+            with self._lock:
+                if not self._busy:
+                    self._watcher = None
+                    return
+            if stopped:
+                # Again while something waits: it may have connected since.
+                self._redis.connection_pool.disconnect()
+                time.sleep(_TICK)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

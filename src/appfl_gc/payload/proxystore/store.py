@@ -11,12 +11,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from appfl_gc.payload.checksum import STRONG, Checksum
-from appfl_gc.payload.proxystore.parts import MOST_PARTS, Landing, Parts, part_name, part_places, split
+from appfl_gc.payload.proxystore.parts import Landing, Parts, part_name, part_places, split
+from appfl_gc.payload.proxystore.removal import SWEEP_SECONDS, Removal
 from appfl_gc.payload.retry import Patience, retry
-from appfl_gc.protocol.errors import AppflGcError, TransferError
+from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
 
@@ -28,8 +29,6 @@ SCHEME = "proxystore"
 LOCATOR = re.compile(r"[0-9a-f]{32}")
 SAMPLE_BYTES = 100_000
 MOST_BEHIND = 16 << 20
-
-Result = TypeVar("Result")
 
 
 def _ignore(_done: int) -> None:
@@ -45,11 +44,12 @@ class ProxyStoreStore:
     Args:
         parts: the connector.
         part_bytes: bytes of every part but the last.
-        stop: once set, transfers end within a second; what is there can still be evicted.
+        stop: once set, transfers end within a second. Evicting, withdrawing and sweeping don't heed it, and end soon
+            by themselves.
         terms: what a grant tells a site beside its locator and sizes; None for a site, which grants nothing.
         locator: the one name that ``put`` uses, as a grant says; None for a new one each time.
         largest: bytes of the largest payload that ``put`` takes; None for any.
-        patience: how often what may pass is tried again.
+        patience: how often a transfer's trouble that may pass is tried again.
     """
 
     scheme = SCHEME
@@ -70,8 +70,7 @@ class ProxyStoreStore:
         self._parts, self._stop, self._patience = parts, stop, patience
         self._terms = terms
         self._locator, self._largest = locator, largest
-        self._lock = threading.Lock()
-        self._promised: set[str] = set()
+        self._removal = Removal(parts)
 
     def put(self, payload: Encoded, sent: Callable[[int], None] = _ignore) -> Ref:
         """See ``Store.put``. A part's checksum is taken while it is sent; nothing is copied for either."""
@@ -99,18 +98,16 @@ class ProxyStoreStore:
         return self._parts.open(part_name(base, 0), where, ref.size)
 
     def evict(self, ref: Ref) -> None:
-        """See ``Store.evict``. Works also while the run is stopping."""
+        """See ``Store.evict``. Does not heed ``stop``; two quick tries."""
         base, where = self._place(ref)
-        for name, _, _ in part_places(base, ref.size, self.part_bytes):
-            self._persist(functools.partial(self._parts.drop, name, where))
+        self._removal.drop(base, where, ref.size, self.part_bytes)
 
     def grant(self, read: Sequence[Ref], largest: int) -> dict[str, Json]:
         """See ``Store.grant``; a site can read what it has a reference of."""
         if self._terms is None:
             raise TransferError("A site's store grants nothing.")
         locator = secrets.token_hex(16)
-        with self._lock:
-            self._promised.add(locator)
+        self._removal.promise(locator)
         return {
             **self._terms,
             "scheme": self.scheme,
@@ -120,30 +117,19 @@ class ProxyStoreStore:
         }
 
     def withdraw(self, grant: Mapping[str, Json]) -> None:
-        """See ``Store.withdraw``: parts are put in order, so the first that is missing ends them."""
+        """See ``Store.withdraw``. Does not heed ``stop``; two quick tries at each place. ``sweep`` looks once more."""
         base = grant.get("locator")
         if grant.get("scheme") != self.scheme or not isinstance(base, str) or not LOCATOR.fullmatch(base):
             raise TransferError("A grant has a locator that this store never gave.")
-        self._withdraw(base, self._patience)
+        self._removal.withdraw(base)
 
-    def sweep(self) -> None:
-        """See ``Store.sweep``: what sites were to put, and has not been evicted."""
-        with self._lock:
-            left = sorted(self._promised)
-        for base in left:
-            self._withdraw(base, Patience(tries=1))
+    def sweep(self, seconds: float = SWEEP_SECONDS) -> None:
+        """See ``Store.sweep``: what sites were to put, or were not to put any more, and what the server has put.
 
-    def _withdraw(self, base: str, patience: Patience | None) -> None:
-        self._forget_promise(base)
-        trouble: AppflGcError | None = None
-        for where in self._parts.places:
-            try:
-                self._drop_all(base, where, patience)
-            except AppflGcError as error:
-                # The others may be reached all the same.
-                trouble = trouble or error
-        if trouble is not None:
-            raise trouble
+        Does not heed ``stop``: it works whether that is set or not, and returns within ``seconds``. A place that
+        can't be reached is asked once.
+        """
+        self._removal.sweep(seconds)
 
     def check(self) -> None:
         """Put, fetch and evict a small payload, without trying again.
@@ -165,9 +151,13 @@ class ProxyStoreStore:
     def close(self) -> None:
         """See ``Store.close``: whatever is in the connector stays."""
         self._parts.close()
+        self._removal.close()
 
     def _put(self, payload: Encoded, base: str, sent: Callable[[int], None]) -> Ref:
         running, done, where = Checksum(STRONG), 0, ""
+        if self._terms is not None:
+            # Until it is evicted, also if it arrives after the run has ended.
+            self._removal.promise(base)
         try:
             with ThreadPoolExecutor(1, "appfl-gc-checksum") as beside:
                 chunks = _summed(payload.chunks(), running, beside)
@@ -182,7 +172,7 @@ class ProxyStoreStore:
             if done != payload.size:
                 raise TransferError(f"The payload has {done:,} bytes where {payload.size:,} were announced.")
         except BaseException:
-            self._forget(base, where)
+            self._removal.take_back(base, where)
             raise
         return Ref(self.scheme, f"{base}@{where}" if where else base, done, str(running), payload.codec)
 
@@ -192,32 +182,6 @@ class ProxyStoreStore:
         return retry(
             lambda: self._parts.put(name, part, sent), "The upload of a payload", self._stop, self._patience
         )
-
-    def _forget_promise(self, base: str) -> None:
-        with self._lock:
-            self._promised.discard(base)
-
-    def _forget(self, base: str, where: str) -> None:
-        """Drop what a failed put has left, if that works at once."""
-        try:
-            if where in self._parts.places:
-                self._drop_all(base, where, Patience(tries=1))
-        except AppflGcError:
-            # The failure itself is what the caller hears; a server withdraws its grant later.
-            return
-
-    def _drop_all(self, base: str, where: str, patience: Patience | None = None) -> None:
-        for number in range(MOST_PARTS):
-            name = part_name(base, number)
-            if not self._persist(functools.partial(self._parts.holds, name, where), patience):
-                return
-            self._persist(functools.partial(self._parts.drop, name, where), patience)
-
-    def _persist(self, work: Callable[[], Result], patience: Patience | None = None) -> Result:
-        # Once the run is stopping, one try has to do.
-        if self._stop.is_set():
-            return work()
-        return retry(work, "The removal of a payload", self._stop, patience or self._patience)
 
     def _place(self, ref: Ref) -> tuple[str, str]:
         base, _, where = ref.locator.partition("@")

@@ -36,7 +36,8 @@ class EndpointClient:
         endpoints: UUIDs of the federation's endpoints. The first that is configured and runs here is our own.
         proxystore_dir: where endpoints are configured, or None for ProxyStore's own choice.
         stop: once set, every operation ends within a second with ``TransferError``.
-        seconds: how long a peer may let us wait beside the time that an object's size takes at ``SLOWEST``.
+        seconds: how long a peer may let us wait beside the time that an object's size takes at ``SLOWEST``; the own
+            endpoint ``OWN_SECONDS`` at most.
         probe_after: after how many seconds without progress a peer is asked whether it lives.
         patience: how often what may pass is tried again.
         own: UUID of the one of ``endpoints`` to use as our own; None takes the first that runs here.
@@ -175,7 +176,7 @@ class EndpointClient:
         peer = self._peer(endpoint_id)
         query = {"key": object_id} | ({} if peer is None else {"endpoint": peer})
         path, method = _ROUTES[operation]
-        seconds = size / SLOWEST + (OWN_SECONDS if peer is None else self._seconds)
+        seconds = size / SLOWEST + (min(OWN_SECONDS, self._seconds) if peer is None else self._seconds)
 
         def once() -> Answer:
             if peer is None:
