@@ -161,6 +161,17 @@ def test_a_much_larger_object_takes_no_memory(server: RedisServer) -> None:
         client.flushall()
 
 
+def test_what_nobody_removes_goes_by_itself_after_eight_days(server: RedisServer) -> None:
+    store = store_at(server)
+    grant = store.grant([store.put(SAMPLE)], SAMPLE.size)
+    store.withdraw(grant)
+    from_grant(grant).put(SAMPLE)
+    with server.client() as client:
+        days = [client.ttl(key) / (24 * 3600) for key in server.keys()]  # noqa: SIM118
+    assert len(days) == 6
+    assert all(7.9 < left <= 8 for left in days)
+
+
 def test_a_part_that_is_gone_is_named(server: RedisServer) -> None:
     store = store_at(server)
     ref = store.put(SAMPLE)

@@ -20,6 +20,9 @@ SECONDS = 30.0
 """How long the server may take for one part."""
 REMOVAL_SECONDS = 8.0
 """How long it may take to say whether there is a part, or to delete one."""
+EXPIRY_SECONDS = 8 * 24 * 3600
+"""How long a part stays that nobody removes: of a site that puts it after its run has ended. A day longer than what
+S3 allows for a grant."""
 _TICK = 0.2
 _WHAT = "A transfer by Redis"
 _PIECE = 1 << 19
@@ -85,7 +88,7 @@ class RedisParts:
         """See ``Parts.put``."""
         data = joined(part)
         with self._explained(), self._interrupted_by_stop():
-            self._redis.set(name, data)
+            self._redis.set(name, data, ex=EXPIRY_SECONDS)
         sent(len(data))
         return ""
 
@@ -104,7 +107,7 @@ class RedisParts:
                     raise TransferError(
                         f"The Redis server {self._server} does not hold the object {name} (any more).",
                         "It was restarted without saving, or its `maxmemory-policy` evicts what is still needed: set "
-                        "it to `noeviction`.",
+                        "it to `noeviction`. Models stay there for 8 days at most.",
                     )
                 landing.write(memoryview(data))
 
