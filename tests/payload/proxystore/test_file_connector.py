@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,42 @@ def test_a_withdrawn_grant_leaves_nothing(store: ProxyStoreStore, directory: Pat
     from_grant(grant).put(SAMPLE)
     store.withdraw({"scheme": "proxystore", "locator": grant["locator"]})
     assert names(directory) == set()
+
+
+@pytest.mark.parametrize("when", ["made", "swept"])
+def test_what_killed_workers_left_half_written_goes_after_eight_days(
+    store: ProxyStoreStore, directory: Path, when: str
+) -> None:
+    ref = store.put(SAMPLE)
+    code = f"""
+import os, threading
+from appfl_gc.payload.proxystore.making import make_store
+
+class Killer:
+    codec, size = "sample", 8 << 20
+    def chunks(self):
+        yield memoryview(bytes(4 << 20))
+        os._exit(1)
+
+make_store("FileConnector", {{"store_dir": {str(directory)!r}}}, threading.Event()).put(Killer())
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    (unfinished,) = names(directory) - {f"{ref.locator}-0", f"{ref.locator}-0.ready"}
+    fresh = unfinished.replace("-0.", "-1.")
+    others = {".notes.part", unfinished + "x", unfinished[1:]}
+    for name in {fresh, *others}:
+        (directory / name).write_text("x")
+    for name in names(directory) - {fresh}:
+        long_ago = time.time() - 8.1 * 24 * 3600
+        os.utime(directory / name, (long_ago, long_ago))
+    kept = names(directory) - {unfinished}
+    if when == "made":
+        make_store("FileConnector", {"store_dir": str(directory)}, threading.Event())
+    else:
+        store.evict(ref)
+        store.sweep()
+        kept -= {f"{ref.locator}-0", f"{ref.locator}-0.ready"}
+    assert names(directory) == kept
 
 
 def test_a_payload_made_piece_by_piece_takes_no_memory(tmp_path: Path) -> None:

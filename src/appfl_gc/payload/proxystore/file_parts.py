@@ -5,9 +5,12 @@ An object is a file, beside which an empty file says that it is whole.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -19,6 +22,10 @@ from appfl_gc.protocol.errors import TransferError
 
 _READY = ".ready"
 _PIECE = 4 << 20
+_UNFINISHED = re.compile(r"\.[0-9a-f]{32}-\d{1,6}\.\d{1,10}\.part")
+"""What ``replacing`` calls a file of ours that is still written."""
+OLD_SECONDS = 8 * 24 * 3600
+"""Since its last write; a put that is so old was killed."""
 
 
 class FileParts:
@@ -47,6 +54,7 @@ class FileParts:
                 raise TransferError(
                     f"The directory {self.directory} can't be made: {error.strerror}."
                 ) from None
+            self.tidy()
 
     def put(self, name: str, part: Iterable[memoryview], sent: Callable[[int], None]) -> str:
         """See ``Parts.put``."""
@@ -117,7 +125,14 @@ class FileParts:
             raise TransferError(f"The object {path} can't be removed: {error.strerror}.") from None
 
     def tidy(self) -> None:
-        """See ``Parts.tidy``; nothing."""
+        """See ``Parts.tidy``: unfinished files of eight days ago, as far as they may be removed from here."""
+        with contextlib.suppress(OSError), os.scandir(self.directory) as entries:
+            for entry in entries:
+                if not _UNFINISHED.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+                    continue
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > OLD_SECONDS:
+                        Path(entry.path).unlink()
 
     def close(self) -> None:
         """See ``Parts.close``; ProxyStore's own connector would remove the whole directory."""
