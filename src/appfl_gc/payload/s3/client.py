@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from appfl_gc.payload.retry import Patience, interrupted, retry
+from appfl_gc.payload.retry import PassingError, Patience, interrupted, retry
 from appfl_gc.payload.s3.crew import TICK
 from appfl_gc.payload.s3.problems import GONE, code_of, plain
 from appfl_gc.payload.s3.settings import S3Settings, read_credentials
@@ -17,6 +18,9 @@ from appfl_gc.protocol.errors import AppflGcError, VersionError
 
 _CONNECT, _READ = 15, 60
 _DEFAULT_REGION = "us-east-1"
+_BRIEF = Patience(tries=2, first=0.5, longest=2.0)
+BRIEF_SECONDS = 8.0
+"""How long a request of a brief client may take."""
 
 
 class Client:
@@ -38,6 +42,7 @@ class Client:
         self.settings = settings
         self._stop = stop
         self._patience = patience
+        self._seconds: float | None = None
         try:
             import boto3.session
             from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -69,6 +74,17 @@ class Client:
         self.region = region
         # At the level DEBUG it writes signatures. The same function is added once only.
         logging.getLogger("botocore.auth").addFilter(_no_signatures)
+
+    def brief(self, over: threading.Event, seconds: float = BRIEF_SECONDS) -> Client:
+        """The same client for what has to be done also while the run stops, and must not take long.
+
+        Args:
+            over: ends every request within a second, instead of ``stop``.
+            seconds: for each request, which is tried twice at most.
+        """
+        other = copy.copy(self)
+        other._stop, other._patience, other._seconds = over, _BRIEF, seconds
+        return other
 
     def ask(self, what: str, operation: str, *, gone: Any = None, **arguments: Any) -> Any:
         """What boto3's ``operation`` on the bucket returns.
@@ -125,7 +141,7 @@ class Client:
             except Exception as error:  # noqa: BLE001 - raised again on the caller's thread
                 errors.append(error)
 
-        _abandonable(call, self._stop, f"A request to the S3 bucket {self.settings.bucket}")
+        _abandonable(call, self._stop, f"A request to the S3 bucket {self.settings.bucket}", self._seconds)
         if not errors:
             return answers[0]
         if gone is not None and code_of(errors[0]) in GONE:
@@ -135,14 +151,19 @@ class Client:
         raise errors[0]
 
 
-def _abandonable(call: Callable[[], None], stop: threading.Event, what: str) -> None:
+def _abandonable(
+    call: Callable[[], None], stop: threading.Event, what: str, seconds: float | None = None
+) -> None:
     """Call on another thread, so that ``stop`` is heeded meanwhile; the call then ends by its own deadline."""
     thread = threading.Thread(target=call, name="appfl-gc-s3-request", daemon=True)
+    deadline = time.monotonic() + (float("inf") if seconds is None else seconds)
     thread.start()
     while thread.is_alive():
-        thread.join(TICK)
+        thread.join(max(0.0, min(TICK, deadline - time.monotonic())))
         if thread.is_alive() and stop.is_set():
             raise interrupted(what)
+        if thread.is_alive() and time.monotonic() >= deadline:
+            raise PassingError(f"{what} had no answer within {seconds:g} s.")
 
 
 def _no_signatures(record: logging.LogRecord) -> bool:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from appfl_gc.payload.s3.client import Client
-from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.errors import TransferError, UsageError
 
 _BASE = re.compile(r"[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){1,6}/")
+_AT_ONCE = 8
+SWEEP_SECONDS = 20.0
+"""How long a run that ends waits for its sweep."""
+
+Item = TypeVar("Item")
 _NAME = re.compile(r"[0-9a-f]{32}")
 
 
@@ -50,6 +57,33 @@ class RunObjects:
         """The object's name."""
         return f"{self.base}{locator}"
 
+    def brief(self, over: threading.Event) -> RunObjects:
+        """The same objects by ``Client.brief``."""
+        return RunObjects(self._client.brief(over), self.base)
+
+    def sweep_within(self, seconds: float, *, dry_run: bool = False) -> Swept:
+        """Like ``sweep``, whether the run is stopping or not, and only as far as it comes within ``seconds``.
+
+        Raises:
+            TransferError, UsageError: if the store does not do it, or not in time.
+        """
+        over = threading.Event()
+        timer = threading.Timer(seconds, over.set)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self.brief(over).sweep(dry_run=dry_run)
+        except TransferError:
+            if not over.is_set():
+                raise
+            bucket = self._client.settings.bucket
+            raise TransferError(
+                f"Not all that the run has in the S3 bucket {bucket} was seen to within {seconds:g} s.",
+                "`appfl-gc runs clean` with the run's directory removes the rest.",
+            ) from None
+        finally:
+            timer.cancel()
+
     def sweep(self, *, dry_run: bool = False) -> Swept:
         """Remove all objects and all uploads that were not completed.
 
@@ -59,18 +93,14 @@ class RunObjects:
         Raises:
             TransferError, UsageError: if the store does not do it.
         """
-        objects = size = uploads = 0
         # The lists are whole before anything goes, so that no page is skipped.
-        for key, upload in list(self.uploads()):
-            uploads += 1
-            if not dry_run:
-                self.abort(key, upload)
-        for item in list(self._listed("list the run's objects", "list_objects_v2", "Contents")):
-            objects += 1
-            size += int(item.get("Size", 0))
-            if not dry_run:
-                self.delete(item["Key"])
-        return Swept(objects, size, uploads)
+        uploads = list(self.uploads())
+        if not dry_run:
+            _each(lambda upload: self.abort(*upload), uploads)
+        items = list(self._listed("list the run's objects", "list_objects_v2", "Contents"))
+        if not dry_run:
+            _each(lambda item: self.delete(str(item["Key"])), items)
+        return Swept(len(items), sum(int(item.get("Size", 0)) for item in items), len(uploads))
 
     def uploads(self, locator: str = "") -> Iterator[tuple[str, str]]:
         """Name and id of each upload that was not completed: all, or those of one payload."""
@@ -101,3 +131,10 @@ class RunObjects:
                 more = {"ContinuationToken": page["NextContinuationToken"]}
             else:
                 more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+
+def _each(work: Callable[[Item], None], items: Sequence[Item]) -> None:
+    """Do all, a few at once; the first error ends it."""
+    with ThreadPoolExecutor(_AT_ONCE, "appfl-gc-s3-sweep") as pool:
+        for _ in pool.map(work, items):
+            pass

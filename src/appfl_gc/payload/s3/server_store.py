@@ -6,7 +6,7 @@ import contextlib
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from appfl_gc.payload.encoded import Encoded
@@ -15,7 +15,8 @@ from appfl_gc.payload.s3.client import Client
 from appfl_gc.payload.s3.download import download
 from appfl_gc.payload.s3.exchange import Deadlines
 from appfl_gc.payload.s3.granted import LOCATOR
-from appfl_gc.payload.s3.run_objects import RunObjects, Swept
+from appfl_gc.payload.s3.listed_parts import fitting
+from appfl_gc.payload.s3.run_objects import SWEEP_SECONDS, RunObjects, Swept
 from appfl_gc.payload.s3.settings import S3Settings
 from appfl_gc.payload.s3.upload import SMALLEST_PART, part_bytes, upload
 from appfl_gc.payload.store import ignore
@@ -34,7 +35,8 @@ class S3Store:
     Args:
         settings: which bucket.
         run_id: of the run whose payloads these are.
-        stop: ends transfers within a second.
+        stop: ends transfers within a second. Evicting, withdrawing and sweeping don't heed it, and end soon by
+            themselves.
         patience: with each request; None for the default.
         deadlines: of each request; None for the default.
 
@@ -62,6 +64,7 @@ class S3Store:
             raise TransferError(f"{run_id!r} can't be part of an object's name.")
         self._client = Client(settings, stop, patience=patience)
         self._objects = RunObjects(self._client, f"{settings.prefix}/{run_id}/")
+        self._removing = self._objects.brief(threading.Event())
         self._lock = threading.Lock()
         self._own: set[str] = set()
         self._begun: dict[str, tuple[str, int]] = {}
@@ -110,10 +113,10 @@ class S3Store:
         return None
 
     def evict(self, ref: Ref) -> None:
-        """See ``Store.evict``. Only objects of this run can be named."""
+        """See ``Store.evict``. Only objects of this run can be named. Does not heed ``stop``; two quick tries."""
         key = self._key(ref)
         self._abort(ref.locator)
-        self._objects.delete(key)
+        self._removing.delete(key)
         with self._lock:
             self._own.discard(ref.locator)
 
@@ -140,7 +143,10 @@ class S3Store:
         }
 
     def withdraw(self, grant: Mapping[str, Json]) -> None:
-        """See ``Store.withdraw``; of the grant it needs ``locator`` and ``upload``."""
+        """See ``Store.withdraw``; of the grant it needs ``locator`` and ``upload``.
+
+        The object goes too, if the upload has been completed. Does not heed ``stop``; two quick tries.
+        """
         locator, upload_id = grant.get("locator"), grant.get("upload")
         if not isinstance(locator, str) or not LOCATOR.fullmatch(locator):
             raise TransferError("A grant has a locator that this store never gave.")
@@ -148,14 +154,21 @@ class S3Store:
             with self._lock:
                 self._begun.setdefault(locator, (upload_id, 0))
         self._abort(locator)
+        self._removing.delete(self._objects.key(locator))
 
     def seconds_valid(self) -> float:
         """How many seconds URLs that are granted now live: less than configured if the login ends sooner."""
         return self._client.seconds_valid()
 
-    def sweep(self, *, dry_run: bool = False) -> Swept:
-        """Remove (or only count) all that this run has in the bucket, also uploads that nobody completed."""
-        return self._objects.sweep(dry_run=dry_run)
+    def sweep(self, *, dry_run: bool = False, seconds: float = SWEEP_SECONDS) -> Swept:
+        """Remove (or only count) all that this run has in the bucket, also uploads that nobody completed.
+
+        Does not heed ``stop``: it works whether that is set or not, and returns within ``seconds``.
+
+        Raises:
+            TransferError, UsageError: if the store does not do it, or not in time.
+        """
+        return self._objects.sweep_within(seconds, dry_run=dry_run)
 
     def close(self) -> None:
         """See ``Store.close``."""
@@ -204,13 +217,7 @@ class S3Store:
     def _complete(self, ref: Ref, upload_id: str, largest: int) -> None:
         key = self._objects.key(ref.locator)
         listed = self._client.ask("list an upload", "list_parts", gone={}, Key=key, UploadId=upload_id)
-        parts: list[tuple[int, str]] = []
-        size = 0
-        for part in _newest(listed.get("Parts") or ()):
-            if size >= ref.size or part["PartNumber"] != len(parts) + 1:
-                break
-            parts.append((len(parts) + 1, str(part["ETag"])))
-            size += int(part["Size"])
+        parts, size = fitting(listed.get("Parts") or (), ref.size)
         if listed and (size != ref.size or size > largest):
             raise TransferError(
                 f"A site uploaded {size:,} bytes to the store, said that there are {ref.size:,}, and was granted "
@@ -236,14 +243,6 @@ class S3Store:
         with self._lock:
             begun = self._begun.get(locator)
         if begun is not None:
-            self._objects.abort(self._objects.key(locator), begun[0])
+            self._removing.abort(self._objects.key(locator), begun[0])
             with self._lock:
                 self._begun.pop(locator, None)
-
-
-def _newest(listed: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Parts by number. Some stores list what was sent before under the same number too."""
-    by_number: dict[int, dict[str, Any]] = {}
-    for part in sorted(listed, key=lambda part: part["LastModified"]):
-        by_number[part["PartNumber"]] = part
-    return [by_number[number] for number in sorted(by_number)]
