@@ -1,8 +1,10 @@
 """Logins: boto3's own chain, sessions that end, and machines without boto3."""
 
+import logging
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -13,6 +15,7 @@ from appfl_gc.payload.s3.settings import S3Settings
 from appfl_gc.protocol.errors import AppflGcError, UsageError, VersionError
 from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY
 
+from .conftest import QUICK
 from .payloads import Payload, fetched, site
 
 
@@ -55,6 +58,34 @@ def test_granted_urls_live_no_longer_than_the_session(monkeypatch):
     session(monkeypatch, 3600)
     assert 3500 < make(region=REGION).seconds_valid() <= 3600
     assert make(region=REGION, url_seconds=120).seconds_valid() == 120
+
+
+def test_no_token_and_no_signature_is_logged_at_any_level(s3_server, bucket, monkeypatch, caplog):
+    token = "token-of-the-session-0123456789"
+    session(monkeypatch, 3600)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+    caplog.set_level(logging.DEBUG)
+    # As somebody does who looks for the reason of something.
+    for name in ("botocore", "botocore.endpoint", "urllib3"):
+        caplog.set_level(logging.DEBUG, name)
+    store = S3Store(S3Settings(bucket, s3_server.url, REGION), "logged", threading.Event(), patience=QUICK)
+    # This server may know no sessions; it is asked in any case.
+    with suppress(AppflGcError):
+        store.grant([], 10)
+    with suppress(AppflGcError):
+        store.put(Payload(10))
+    with suppress(AppflGcError):
+        store.sweep()
+    assert "/models" in caplog.text, "no request was made"
+    url = store._sign("put_object", "0" * 32)
+    assert token in url
+    for secret in (token, "Signature=", "Authorization", "X-Amz-Security-Token", SECRET_KEY):
+        assert secret.lower() not in caplog.text.lower()
+    assert not [
+        record
+        for record in caplog.records
+        if record.name.startswith(("botocore", "boto3")) and record.levelno < logging.INFO
+    ]
 
 
 def test_a_session_that_has_ended_is_said(monkeypatch):

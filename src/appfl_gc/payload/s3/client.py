@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 from appfl_gc.payload.retry import PassingError, Patience, interrupted, retry
 from appfl_gc.payload.s3.crew import TICK
+from appfl_gc.payload.s3.discretion import keep_secrets
 from appfl_gc.payload.s3.problems import GONE, code_of, plain
 from appfl_gc.payload.s3.settings import S3Settings, read_credentials
 from appfl_gc.protocol.errors import AppflGcError, VersionError
@@ -50,6 +50,8 @@ class Client:
             raise VersionError(
                 "The S3 store needs boto3 on the server, and it is not installed.", "Run: pip install boto3"
             ) from None
+        # Before the first request, which may be one for a login.
+        keep_secrets()
         # RuntimeError: a login that can't be renewed.
         self._errors: tuple[type[Exception], ...] = (BotoCoreError, ClientError, RuntimeError)
         keys: dict[str, str] = {}
@@ -72,8 +74,6 @@ class Client:
         if self._credentials is None:
             raise plain(NoCredentialsError(), "take a login", settings.bucket)
         self.region = region
-        # At the level DEBUG it writes signatures. The same function is added once only.
-        logging.getLogger("botocore.auth").addFilter(_no_signatures)
 
     def brief(self, over: threading.Event, seconds: float = BRIEF_SECONDS) -> Client:
         """The same client for what has to be done also while the run stops, and must not take long.
@@ -164,10 +164,6 @@ def _abandonable(
             raise interrupted(what)
         if thread.is_alive() and time.monotonic() >= deadline:
             raise PassingError(f"{what} had no answer within {seconds:g} s.")
-
-
-def _no_signatures(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.DEBUG
 
 
 def _config(settings: S3Settings) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,6 +12,7 @@ import requests
 import urllib3
 
 from appfl_gc.payload.retry import PassingError
+from appfl_gc.payload.s3.discretion import keep_urls
 from appfl_gc.payload.s3.refusals import no_connection, refused
 
 SLICE = 1 << 18
@@ -94,8 +94,7 @@ def exchange(
         TransferError: if the store, or the way to it, refuses.
     """
     host = host_of(url)
-    # At the level DEBUG it writes whole URLs. The same function is added once only.
-    logging.getLogger("urllib3.connectionpool").addFilter(_unsigned)
+    keep_urls()
     try:
         with session.request(
             method,
@@ -114,10 +113,6 @@ def exchange(
             yield answer
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise no_connection(error, host) from None
-
-
-def _unsigned(record: logging.LogRecord) -> bool:
-    return "X-Amz-" not in record.getMessage()
 
 
 def read(answer: requests.Response, size: int) -> bytes:
