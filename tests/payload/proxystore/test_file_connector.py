@@ -8,6 +8,7 @@ import resource
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pytest
 from appfl_gc.payload.proxystore.granted import from_grant
 from appfl_gc.payload.proxystore.making import make_store
 from appfl_gc.payload.proxystore.store import ProxyStoreStore
-from appfl_gc.protocol.errors import TransferError
+from appfl_gc.protocol.errors import StorageError, TransferError
 from tests.payload.proxystore.samples import Progress, Sample, fetched
 
 SAMPLE = Sample.of(9_000_001)
@@ -159,6 +160,17 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(full_disk: Path) -> N
         store.put(SAMPLE)
     assert "room for the model" in caught.value.hint
     assert names(full_disk) == set()
+
+
+def test_a_full_disk_where_payloads_arrive_is_this_machine_s_trouble(
+    store: ProxyStoreStore, full_disk: Path
+) -> None:
+    ref = store.put(SAMPLE)
+    with (
+        tempfile.TemporaryFile(dir=full_disk) as file,
+        pytest.raises(StorageError, match=f"into {full_disk} on this machine: no space is left"),
+    ):
+        store.fetch(ref, file.fileno(), lambda count: None)
 
 
 def test_a_full_quota_is_one_clear_error(store: ProxyStoreStore, directory: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appfl_gc.payload.proxystore.parts import Landing, part_places, split
-from appfl_gc.protocol.errors import TransferError
+from appfl_gc.protocol.errors import StorageError, TransferError
 
 
 @given(st.lists(st.binary(max_size=50), max_size=10), st.integers(1, 40))
@@ -45,13 +46,14 @@ def test_what_landed_is_reported_and_stays() -> None:
     assert seen == [14, 16]
 
 
-def test_a_file_that_takes_no_more_is_named_as_this_machine_s() -> None:
+def test_a_file_that_takes_no_more_is_named_as_this_machine_s(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
         landing = Landing(file.fileno(), 0, 100_000, lambda _: None)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
         try:
-            with pytest.raises(TransferError, match="cannot be written on this machine: File too large"):
+            with pytest.raises(StorageError) as caught:
                 landing.write(memoryview(bytes(100_000)))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"can't be written into {tmp_path} on this machine: a limit on the size" in caught.value.message

@@ -14,7 +14,7 @@ from appfl_gc.payload.retry import Patience
 from appfl_gc.payload.s3.download import RANGE
 from appfl_gc.payload.s3.exchange import Deadlines
 from appfl_gc.payload.s3.upload import upload
-from appfl_gc.protocol.errors import TransferError
+from appfl_gc.protocol.errors import StorageError, TransferError
 from tests.fault_proxy import Fault
 
 from .conftest import QUICK
@@ -233,16 +233,20 @@ def test_a_connection_that_is_too_slow_is_given_up(through, proxy, stored):
         fetched(site(grant, deadlines=hurried), ref)
 
 
-def test_a_full_disk_is_said(through, proxy, stored):
+def test_a_full_disk_is_this_machines_trouble_and_not_tried_again(through, proxy, stored, tmp_path):
     _, ref = stored
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (MB, limits[1]))
         try:
-            with pytest.raises(TransferError, match="can't be written to this machine's disk"):
+            with pytest.raises(StorageError) as caught:
                 through.fetch(ref, file.fileno(), lambda done: None)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"can't be written into {tmp_path} on this machine: a limit on the size" in caught.value.message
+    assert "tried" not in caught.value.message
+    ranges = [stretch for method, _, stretch in proxy.requests if method == "GET" and stretch]
+    assert len(ranges) == len(set(ranges))
 
 
 def test_a_store_that_answers_without_ranges_is_refused(through, proxy, stored):

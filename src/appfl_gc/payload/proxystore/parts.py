@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from appfl_gc.payload.files import write_all_at
+from appfl_gc.payload.local_disk import not_written
 from appfl_gc.protocol.errors import TransferError
 
 MOST_PARTS = 100_000
@@ -37,16 +38,18 @@ class Landing:
         return self.size - self.landed
 
     def write(self, data: memoryview) -> None:
-        """Take in the next bytes; raises ``TransferError`` if they are too many or the file can't take them."""
+        """Take in the next bytes.
+
+        Raises:
+            TransferError: if they are too many.
+            StorageError: if the file does not take them; that is not tried again.
+        """
         if len(data) > self.left:
             raise TransferError("The store sent more bytes of a payload than were announced.")
         try:
             write_all_at(self._file, data, self._offset + self.landed)
         except OSError as error:
-            raise TransferError(
-                f"An arriving payload cannot be written on this machine: {error.strerror}.",
-                "The directory for arriving models needs room for them.",
-            ) from None
+            raise not_written(self._file, error) from None
         self.landed += len(data)
         self._arrived(self._offset + self.landed)
 

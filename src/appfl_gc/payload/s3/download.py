@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import requests
 
 from appfl_gc.payload.files import write_all_at
+from appfl_gc.payload.local_disk import not_written
 from appfl_gc.payload.retry import PassingError, Patience
 from appfl_gc.payload.s3.crew import Crew, threads_for
 from appfl_gc.payload.s3.exchange import Deadlines, exchange, read
@@ -66,6 +67,7 @@ def download(
 
     Raises:
         TransferError: if it did not succeed; says why.
+        StorageError: if the file does not take the bytes; that is not tried again.
     """
     if size <= 0:
         raise TransferError("A payload without bytes can't be fetched.")
@@ -157,7 +159,4 @@ def _write(file: int, data: bytes, offset: int) -> None:
         write_all_at(file, memoryview(data), offset)
     except OSError as error:
         # Not the network's trouble, so it must not look like that.
-        raise TransferError(
-            f"A payload can't be written to this machine's disk: {os.strerror(error.errno or 0)}.",
-            "Make room in the directory for payloads, or choose another one.",
-        ) from None
+        raise not_written(file, error) from None
