@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -122,3 +123,25 @@ def test_stopping_ends_a_fetch_from_a_frozen_peer(bed: Bed) -> None:
             fetched(store, reply)
     finally:
         bed.b.signal(signal.SIGCONT)
+
+
+def test_a_sweep_removes_what_it_reaches_and_does_not_wait_for_a_frozen_peer(
+    store: ProxyStoreStore, bed: Bed
+) -> None:
+    ref = store.put(SAMPLE)
+    from_grant(store.grant([], SAMPLE.size)).put(SAMPLE)
+    bed.b.signal(signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        with pytest.raises(TransferError, match=r"could be removed within 1 s"):
+            store.sweep(1.0)
+        store.close()
+        assert time.monotonic() - begin < 5
+    finally:
+        bed.b.signal(signal.SIGCONT)
+    # The server's endpoint lives on, and has nothing of the run.
+    configs = {"endpoints": [bed.a.uuid], "proxystore_dir": str(bed.a.home)}
+    again = make_store("EndpointConnector", configs, threading.Event(), PART)
+    with pytest.raises(TransferError, match="does not hold the object"):
+        fetched(again, ref)
+    again.check()
