@@ -152,7 +152,7 @@ class LoginError(DeliveryError):
 
 
 class StorageError(AppflGcError):
-    """The server can't write its own files."""
+    """A file can't be written on the machine that says so: its disk is full, or a directory is not writable."""
 
     error_class = ErrorClass.STORAGE
 
