@@ -82,28 +82,38 @@ def model_of(size: int) -> dict[str, torch.Tensor]:
 
 
 def compare(way: Way, state: dict[str, torch.Tensor], repeats: int) -> Pair:
-    """Ours and the raw client in turns; raises ``RuntimeError`` if bytes differ."""
+    """Ours and the raw client in turns, each first as often; raises ``RuntimeError`` if bytes differ."""
     pair = Pair()
     encoding = Encoding(state)
-    size = encoding.size
-    for _ in range(repeats):
-        site = way.granted(size)
-        ref = pair.put.take(lambda: site.put(encoding), size)  # noqa: B023
-        site.close()
-        arrived = pair.get.take(lambda: way.fetch(ref), size)  # noqa: B023
-        position = 0
-        for chunk in encoding.chunks():
-            if arrived[position : position + len(chunk)] != chunk:
-                raise RuntimeError(f"{way.name} brought other bytes.")
-            position += len(chunk)
-        del arrived
-        way.server.evict(ref)
-        data = b"".join(encoding.chunks())
-        name = pair.raw_put.take(lambda: way.raw.put(data), size)  # noqa: B023
-        data = b""
-        pair.raw_get.take(lambda: way.raw.get(name, size), size)  # noqa: B023
-        way.raw.forget(name)
+    for number in range(repeats):
+        turns = [use_ours, use_raw]
+        for use in turns if number % 2 else reversed(turns):
+            use(way, encoding, pair)
     return pair
+
+
+def use_ours(way: Way, encoding: Encoding, pair: Pair) -> None:
+    """A site's put and the server's get; both are checked."""
+    size = encoding.size
+    site = way.granted(size)
+    ref = pair.put.take(lambda: site.put(encoding), size)
+    site.close()
+    arrived = pair.get.take(lambda: way.fetch(ref), size)
+    position = 0
+    for chunk in encoding.chunks():
+        if arrived[position : position + len(chunk)] != chunk:
+            raise RuntimeError(f"{way.name} brought other bytes.")
+        position += len(chunk)
+    way.server.evict(ref)
+
+
+def use_raw(way: Way, encoding: Encoding, pair: Pair) -> None:
+    """The raw client's put and get of the same bytes."""
+    data = b"".join(encoding.chunks())
+    name = pair.raw_put.take(lambda: way.raw.put(data), len(data))
+    data = b""
+    pair.raw_get.take(lambda: way.raw.get(name, encoding.size), encoding.size)
+    way.raw.forget(name)
 
 
 def memcpy_seconds(size: int, repeats: int) -> float:
@@ -166,9 +176,9 @@ def measure(name: str, sizes: list[float], repeats: int | None, directory: Path)
                 if any(row["MB"] == megabytes for row in rows):
                     continue
             size = int(megabytes * 1e6)
-            times = repeats or (
-                5 if size < LARGE else 3 if size < 10 * LARGE else 1 if name == "endpoint" else 2
-            )
+            times = repeats or (6 if size < LARGE else 4 if size < 10 * LARGE else 3)
+            if name == "endpoint" and repeats is None:
+                times -= 2
             memcpy = memcpy_seconds(size, times)
             rows += rows_of(way, megabytes, compare(way, model_of(size), times), memcpy)
     return rows

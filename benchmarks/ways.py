@@ -25,6 +25,8 @@ from appfl_gc.protocol.reference import Ref
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the services in tests/
 
+PIECE = 1 << 20
+
 
 class Raw(Protocol):
     """A client by itself; what it fetches is neither verified nor decoded."""
@@ -125,7 +127,8 @@ class Presigned:
             answer.raise_for_status()
             buffer = map_shared(file.fileno(), size)
             done = 0
-            while count := answer.raw.readinto(buffer[done:]):
+            # It reads through a copy of as much as it is asked for: in pieces, which stay in the cache.
+            while count := answer.raw.readinto(buffer[done : done + PIECE]):
                 done += count
         if done != size:
             raise RuntimeError(f"{done} bytes instead of {size}")
