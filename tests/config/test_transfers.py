@@ -84,6 +84,7 @@ def test_a_credentials_file_is_looked_for_beside_the_yaml_file(project: Project)
     file = project.directory / "creds" / "one.csv"
     file.parent.mkdir(parents=True)
     file.write_text("us-east-1,key,secret\n")
+    file.chmod(0o600)
     for comm in (project.load().clients[0].comm_configs, project.load().server_configs.comm_configs):
         assert comm.s3_configs.s3_creds_file is not None
         assert Path(comm.s3_configs.s3_creds_file) == file
@@ -97,3 +98,52 @@ def test_a_compressor_that_is_read_as_another_is_told_once(project: Project) -> 
     found = project.only()
     assert (found.severity, found.line) == (Severity.WARNING, 14)
     assert "read as SZ3Compressor" in found.message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("s3_bucket", "s3://models/", "no name of an S3 bucket"),
+        ("s3_bucket", "My_Models", "no name of an S3 bucket"),
+        ("endpoint_url", "127.0.0.1:9000", "Expected the address of an S3 service"),
+        ("endpoint_url", "http://user:password@s3.example.org", "Expected the address of an S3 service"),
+        ("endpoint_url", "https://s3.example.org/models", "Expected the address of an S3 service"),
+    ],
+)
+def test_a_bucket_or_an_address_that_can_not_be_one(
+    project: Project, key: str, value: str, said: str
+) -> None:
+    values = {"enable_s3": True, "s3_bucket": "models", key: value}
+    lines = "".join(f"      {name}: {text}\n" for name, text in values.items())
+    configure(project, f"    s3_configs:\n{lines}")
+    found = project.only()
+    assert said in found.message
+    assert found.key.endswith(key)
+    assert "password@" not in str(found)
+
+
+def test_a_credentials_file_that_others_can_read(project: Project, tmp_path: Path) -> None:
+    file = tmp_path / "creds.csv"
+    file.write_text("us-east-1,key,secret\n")
+    file.chmod(0o644)
+    configure(project, f"    s3_configs: {{enable_s3: True, s3_bucket: models, s3_creds_file: {file}}}\n")
+    assert "can be used by others" in project.only().message
+
+
+def test_encryption_without_a_store_of_others_has_no_effect_and_says_so(project: Project) -> None:
+    configure(project, "    encryption_configs: {enable_encryption: True}\n")
+    found = project.only()
+    assert (found.severity, found.line) == (Severity.WARNING, 14)
+    assert "no effect" in found.message
+
+
+@pytest.mark.parametrize(("mode", "bound"), [("REL", 5), ("ABS_OR_REL", 1), ("PSNR", 0.001)])
+def test_a_bound_that_would_leave_nothing_of_the_model(project: Project, mode: str, bound: float) -> None:
+    configure(
+        project,
+        "    compressor_configs:\n      enable_compression: True\n      lossy_compressor: SZ3Compressor\n"
+        f"      error_bounding_mode: {mode}\n      error_bound: {bound}\n",
+    )
+    found = project.only()
+    assert found.severity is Severity.ERROR
+    assert found.key.endswith("error_bound")

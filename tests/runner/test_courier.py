@@ -22,10 +22,11 @@ from appfl_gc.protocol.errors import ErrorClass, TransferError
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
+from appfl_gc.runner import courier
 from appfl_gc.runner.courier import Courier
 from appfl_gc.runner.flight import InFlight, Landing
 from appfl_gc.runner.global_model import GlobalModel
-from appfl_gc.runner.inbox import Inbox, Landed, Prepared
+from appfl_gc.runner.inbox import Inbox, Landed, Moved, Prepared
 from appfl_gc.runner.routes import Route, Routes
 from appfl_gc.runner.run_directory import RunDirectory
 
@@ -68,13 +69,9 @@ class Desk:
         self.inbox: Inbox = queue.SimpleQueue()
         self.arena = Arena(layout.spec, 4)
         self.stop = threading.Event()
-        self.courier = Courier(
-            Routes(routes, dict.fromkeys(routes, PLAIN), layout),
-            GlobalModel(directory, initial),
-            self.arena,
-            self.inbox,
-            self.stop,
-        )
+        self.routes = Routes(routes, dict.fromkeys(routes, PLAIN), layout)
+        self.model = GlobalModel(directory, initial)
+        self.courier = Courier(self.routes, self.model, self.arena, self.inbox, self.stop)
 
     def calls(self, *clients: str) -> list[tuple[Call, int]]:
         return [(Call(CallId("run", 1, client), "trainer.train", {}), 0) for client in clients]
@@ -103,6 +100,16 @@ def test_a_store_that_does_not_answer_holds_up_only_its_own_clients(desk: Desk) 
     assert [item.call.identity.client for item in others] == ["B", "C", "D"]
     assert all(item.error is not None and "frozen" in item.error.message for item in others)
     assert desk.frozen.puts == 1, "one try for all of them"
+
+
+def test_a_transfer_in_which_nothing_moves_is_told_of(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier, "SILENT_FROM", 0.2)
+    own = Courier(desk.routes, desk.model, desk.arena, desk.inbox, desk.stop)
+    own.prepare(desk.calls("B"))
+    told = desk.inbox.get(timeout=DEADLINE)
+    assert isinstance(told, Moved)
+    assert "sending the model, and nothing has moved for" in told.what
+    desk.frozen.thaw.set()
 
 
 def test_clients_on_one_route_share_one_upload_and_have_a_grant_each(desk: Desk) -> None:

@@ -31,6 +31,9 @@ _LOSSY = {
 _REPLACED = {"SZ2Compressor", "SZxCompressor"}
 _LOSSLESS = {**{name: name for name in LOSSLESS}, "blosc": ZSTD}
 _POINTWISE = "PW_REL"
+_RELATIVE = ("REL", "ABS_AND_REL", "ABS_OR_REL")
+LEAST_PSNR = 10.0
+"""Decibels. The error's root mean square is then a third of the range of the values."""
 
 
 def settings_from_configs(configs: Mapping[str, Any]) -> tuple[CompressionSettings | None, list[str]]:
@@ -122,6 +125,17 @@ def _bound(value: Any, lossy: str | None, mode: str) -> float | None:
         raise UsageError(
             f"compressor_configs.error_bound is {value!r}; expected a number above 0"
             f"{' (decibels)' if mode == 'PSNR' else ''}."
+        )
+    if mode in _RELATIVE and bound >= 1:
+        raise UsageError(
+            f"compressor_configs.error_bound is {value!r}; with error_bounding_mode {mode} an error as large as the "
+            "whole range of a tensor's values would be allowed, so nothing would be left of it.",
+            "1e-3 and 1e-2 are usual.",
+        )
+    if mode == "PSNR" and bound < LEAST_PSNR:
+        raise UsageError(
+            f"compressor_configs.error_bound is {value!r} decibels; below {LEAST_PSNR:.0f} little is left of a tensor.",
+            "60 and more are usual.",
         )
     return bound
 

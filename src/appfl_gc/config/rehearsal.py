@@ -12,7 +12,11 @@ from appfl_gc.config.user_file import Definition
 
 LOCAL_OPTION = Mark("--local")
 LOCAL_DATA_OPTION = Mark("--local-data")
-STORES = ("s3_configs", "enable_s3"), ("proxystore_configs", "enable_proxystore")
+STORES = (
+    ("s3_configs", "enable_s3"),
+    ("proxystore_configs", "enable_proxystore"),
+    ("encryption_configs", "enable_encryption"),
+)
 
 
 def make_local(blocks: list[Layered], findings: Findings) -> None:

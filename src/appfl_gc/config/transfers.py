@@ -15,6 +15,8 @@ from appfl_gc.config.sources import find_file, yaml_file_of
 from appfl_gc.config.typing_check import TypedCheck
 from appfl_gc.protocol.errors import AppflGcError
 
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+ADDRESS = re.compile(r"https?://[^\s/@?#]+/?")
 _AT = "comm_configs"
 
 
@@ -33,6 +35,14 @@ def check_transfers(
         check.error((_AT,), "Both `s3_configs` and `proxystore_configs` are switched on.", "Keep one store.")
     _check_compression(comm, check)
     _check_proxystore(comm, check)
+    if comm.encryption_configs.enable_encryption and not (
+        comm.s3_configs.enable_s3 or comm.proxystore_configs.enable_proxystore
+    ):
+        check.warning(
+            (_AT, "encryption_configs", "enable_encryption"),
+            "`enable_encryption: True` has no effect here: only what lies in S3 or ProxyStore is encrypted.",
+            "What travels inside tasks is protected by Globus Compute's TLS; local runs use private files.",
+        )
     return _check_s3(comm, check, directory, documents)
 
 
@@ -74,6 +84,18 @@ def _check_s3(
         return comm
     if not s3.s3_bucket:
         check.error((*at, "s3_bucket"), "`enable_s3: True` needs `s3_bucket`.", "Give the bucket's name.")
+    elif not BUCKET.fullmatch(s3.s3_bucket):
+        check.error(
+            (*at, "s3_bucket"),
+            f"{s3.s3_bucket!r} is no name of an S3 bucket.",
+            "3 to 63 lowercase letters, digits, dots and hyphens, without s3:// before them.",
+        )
+    if s3.endpoint_url is not None and not ADDRESS.fullmatch(s3.endpoint_url):
+        check.error(
+            (*at, "endpoint_url"),
+            "Expected the address of an S3 service, such as https://s3.example.org:9000: no user, password or path.",
+            "The bucket's name goes into `s3_bucket`.",
+        )
     if s3.s3_creds_file is None:
         return comm
     key: KeyPath = (*at, "s3_creds_file")
@@ -84,6 +106,13 @@ def _check_s3(
             key,
             f"There is no file {s3.s3_creds_file}.",
             f"Looked for {places}. Without the key, boto3's own chain (profile, SSO, role, environment) is used.",
+        )
+        return comm
+    if found.stat().st_mode & 0o077:
+        check.error(
+            key,
+            f"The S3 credentials file {found} can be used by others than its owner.",
+            f"Run: chmod 600 {found}",
         )
         return comm
     changed = s3.model_copy(update={"s3_creds_file": str(found)})

@@ -108,7 +108,7 @@ class PlainDisplay:
             case ClientTrained() if len(run.clients) <= CLIENTS_NAMED:
                 timing = event.timing
                 yield (
-                    f"Round {event.round}: {event.client} trained {event.steps} steps"
+                    f"Round {event.round}: {event.client} trained {event.steps} step{'' if event.steps == 1 else 's'}"
                     f" on {event.sample_size} samples{_metrics_text(event.metrics)};"
                     f" queue {seconds_text(timing.queue)}, compute {seconds_text(timing.compute)},"
                     f" transfer {seconds_text(timing.transfer)}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from appfl_gc.payload.arena import Arena
@@ -25,6 +26,8 @@ GRANTS_AT_ONCE = 8
 LANDINGS_AT_ONCE = 4
 TELL_EVERY = 1.0
 """Seconds between two reports of how far a transfer is."""
+SILENT_FROM = 30.0
+"""Seconds without a byte from which on a transfer is told of as silent."""
 LAST_TRANSFERS = 10.0
 """Seconds that a run that ends gives to transfers, which hear of it at their next block."""
 LAST_EVICTIONS = 15.0
@@ -55,6 +58,8 @@ class Courier:
         self._in = ThreadPoolExecutor(LANDINGS_AT_ONCE, "appfl-gc-in")
         self._away = ThreadPoolExecutor(1, "appfl-gc-away")
         self._moving: set[Future[None]] = set()
+        self._watched: set[_Transfer] = set()
+        threading.Thread(target=self._tell_of_silence, name="appfl-gc-silence", daemon=True).start()
 
     def prepare(self, calls: Sequence[tuple[Call, int]]) -> None:
         """Give calls their model and their grant. ``Prepared`` says how it went, for all on one route together.
@@ -108,10 +113,11 @@ class Courier:
 
     def _prepare(self, route: Route, version: int, calls: Sequence[Call]) -> None:
         try:
-            watch = self._watch("", "sending the model", self._model.bytes_of(version))
-            model = self._model.reference(version, route, watch)
+            with self._watch("", "sending the model", self._model.bytes_of(version)) as moved:
+                model = self._model.reference(version, route, moved)
         except Exception as error:  # noqa: BLE001  it is told, and judged by the policy
             problem = _report(error)
+            problem = replace(problem, message=f"The global model could not be sent. {problem.message}")
             self._inbox.put(tuple(Prepared(call, version, problem) for call in calls))
             return
         grants = [
@@ -128,35 +134,59 @@ class Courier:
     def _land(self, landing: Landing) -> None:
         client, begun, problem = landing.flight.call.identity.client, time.monotonic(), None
         try:
-            self._arena.land(
-                landing.slot,
-                landing.reference,
-                self._routes.of(client).stores,
-                self._routes.update_of(client),
-                self._watch(client, "receiving its update", landing.reference.size),
-            )
+            with self._watch(client, "receiving its update", landing.reference.size) as moved:
+                stores, how = self._routes.of(client).stores, self._routes.update_of(client)
+                self._arena.land(landing.slot, landing.reference, stores, how, moved)
         except Exception as error:  # noqa: BLE001  as above
             problem = _report(error)
         self._inbox.put(Landed(landing, time.monotonic() - begun, problem))
 
-    def _watch(self, client: str, what: str, size: int) -> Callable[[int], None]:
-        told = time.monotonic()
+    @contextlib.contextmanager
+    def _watch(self, client: str, what: str, size: int) -> Iterator[Callable[[int], None]]:
+        """Tell the inbox how far a transfer is, from time to time, and end it when the run ends."""
+        transfer = _Transfer(client, what, size)
+        self._watched.add(transfer)
 
         def moved(done: int) -> None:
-            nonlocal told
             if self._stop.is_set():
                 raise TransferError("The transfer was interrupted: the run ends.")
-            if time.monotonic() - told >= TELL_EVERY:
-                told = time.monotonic()
-                self._inbox.put(Moved(client, what, done, size))
+            transfer.done, transfer.moved_at = done, time.monotonic()
+            if transfer.moved_at - transfer.told_at >= TELL_EVERY:
+                self._tell(transfer, what)
 
-        return moved
+        try:
+            yield moved
+        finally:
+            self._watched.discard(transfer)
+
+    def _tell(self, transfer: _Transfer, what: str) -> None:
+        transfer.told_at = time.monotonic()
+        self._inbox.put(Moved(transfer.client, what, transfer.done, transfer.size))
+
+    def _tell_of_silence(self) -> None:
+        while not self._stop.wait(SILENT_FROM / 3):
+            for transfer in list(self._watched):
+                silent = time.monotonic() - transfer.moved_at
+                if silent >= SILENT_FROM:
+                    self._tell(transfer, f"{transfer.what}, and nothing has moved for {silent:.0f} s")
 
     def _try(self, action: Callable[[], None]) -> None:
         try:
             action()
         except Exception as error:  # noqa: BLE001  nothing depends on it
             self._inbox.put(Noticed(str(_report(error))))
+
+
+@dataclass(eq=False)
+class _Transfer:
+    """A payload that moves: ``done`` of ``size`` bytes; when it last moved and was last told of, monotonic seconds."""
+
+    client: str
+    what: str
+    size: int
+    done: int = 0
+    moved_at: float = field(default_factory=time.monotonic)
+    told_at: float = field(default_factory=time.monotonic)
 
 
 def _granted(call: Call, version: int, granting: Future[dict[str, Json]]) -> Prepared:

@@ -17,7 +17,7 @@ from appfl_gc.payload.coding import Coding
 from appfl_gc.payload.compression.installed import check_installed
 from appfl_gc.payload.stores import FileStore, InlineStore, Store, Stores
 from appfl_gc.protocol.compression import CompressionSettings
-from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.errors import AppflGcError, UsageError
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.routes import Route, Routes
@@ -57,8 +57,13 @@ def make_routes(
     route_of, update_of = {}, {}
     try:
         for client in federation.clients:
-            route_of[client.client_id] = workshop.route(client, capabilities[client.client_id], model_bytes)
-            update_of[client.client_id] = workshop.update_coding(client)
+            name = client.client_id
+            route_of[name] = workshop.route(client, capabilities[name], model_bytes)
+            update_of[name] = workshop.update_coding(client)
+    except AppflGcError as error:
+        workshop.close()
+        error.message = f"The store of client {name}: {error.message}"
+        raise
     except BaseException:
         workshop.close()
         raise

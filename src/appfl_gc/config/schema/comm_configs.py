@@ -77,7 +77,9 @@ class GlobusComputeConfigs(Block):
 
     s3_bucket: str | None = key("Old place of `s3_configs.s3_bucket`; its presence switches S3 on.")
     s3_creds_file: str | None = key("Old place of `s3_configs.s3_creds_file`.")
-    s3_temp_dir: str | None = key("Old place of `s3_configs.s3_temp_dir`.")
+    s3_temp_dir: str | None = ignored(
+        "Old place of `s3_configs.s3_temp_dir`.", "Nothing is written to a file on the way.", quiet=True
+    )
 
 
 class CommConfigs(Block):
