@@ -60,10 +60,6 @@ def make_routes(
             name = client.client_id
             route_of[name] = workshop.route(client, capabilities[name], model_bytes)
             update_of[name] = workshop.update_coding(client)
-    except AppflGcError as error:
-        workshop.close()
-        error.message = f"The store of client {name}: {error.message}"
-        raise
     except BaseException:
         workshop.close()
         raise
@@ -99,7 +95,7 @@ class _Workshop:
         encrypted = comm.encryption_configs.enable_encryption
         which = (None if choice is None else choice.key, by_files, limit, compression, encrypted)
         if which not in self._routes:
-            large = self._files() if by_files else None if choice is None else self._opened(choice)
+            large = self._files() if by_files else None if choice is None else self._opened(choice, client.client_id)
             model = Coding(compression, self._derived("model") if encrypted else None)
             self._routes[which] = Route(Stores(InlineStore(limit), large), model)
         return self._routes[which]
@@ -125,10 +121,14 @@ class _Workshop:
     def _files(self) -> Store:
         return self._stores.setdefault("", FileStore(self.directory.payloads))
 
-    def _opened(self, choice: StoreChoice) -> Store:
+    def _opened(self, choice: StoreChoice, client: str) -> Store:
         if choice.key not in self._stores:
             self.recorder.log(f"Reaching {choice.described} ...", logging.DEBUG)
-            opened = choice.open(self.directory.path.name, self.stop)
+            try:
+                opened = choice.open(self.directory.path.name, self.stop)
+            except AppflGcError as error:
+                error.message = f"The store of client {client} can't be used. {error.message}"
+                raise
             for warning in opened.warnings:
                 self.recorder.log(warning, logging.WARNING)
             if opened.where is not None:
