@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from appfl_gc.cli.program import Program
-from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.errors import TransferError, UsageError
 from appfl_gc.protocol.wire import Json, WireError, as_key, as_object, load_json
-from appfl_gc.runner.journal import is_open
+from appfl_gc.runner.journal import is_open, read_journal
 
 if TYPE_CHECKING:
+    from appfl_gc.payload.proxystore.leftovers import Swept as ConnectorSwept
     from appfl_gc.payload.s3.run_objects import Swept
 
 STORES = "stores.json"
+JOURNAL = "journal.jsonl"
 OUTPUT = Path("./output")
 
 
@@ -29,53 +31,106 @@ def runs() -> None:
 @click.argument("run_dirs", nargs=-1, metavar="[RUN_DIR]...", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def clean(run_dirs: tuple[Path, ...], dry_run: bool) -> None:
-    """Remove what runs that were killed have left in S3 buckets: objects, and uploads that nobody completed.
+    """Remove what runs that were killed have left in S3 buckets and in what ProxyStore connects to.
 
-    Without RUN_DIR, of all runs in ./output. Only what lies under the run's own prefix is touched, never a bucket's
-    other objects, and never what a run that is still going on needs. What sites are still computing for a run
-    that was killed can't be delivered to its bucket after this.
+    Without RUN_DIR, of all runs in ./output. From a bucket goes what lies under the run's own prefix: objects, and
+    uploads that nobody completed. From ProxyStore's connectors go the models and updates that the run's journal
+    names. Nothing else is touched, and never what a run that is still going on needs. What sites are still
+    computing for a run that was killed can't be delivered to its bucket after this; what they put into a connector
+    later goes when this is called again.
     """
     if not run_dirs:
         run_dirs = tuple(sorted(file.parent for file in OUTPUT.glob(f"*/{STORES}")))
         if not run_dirs:
             click.echo(f"No run in {OUTPUT} has used a store that needs cleaning.")
+    done = "would remove" if dry_run else "removed"
     for directory in run_dirs:
-        for place in places(directory):
-            if is_open(directory / "journal.jsonl"):
-                raise UsageError(
-                    f"The run {directory} still runs. Nothing of it was removed.",
-                    "Interrupt it first; a run that ends removes its objects itself.",
-                )
+        buckets, connectors = places(directory)
+        if (buckets or connectors) and is_open(directory / JOURNAL):
+            raise UsageError(
+                f"The run {directory} still runs. Nothing of it was removed.",
+                "Interrupt it first; a run that ends removes its objects itself.",
+            )
+        for place in buckets:
             swept = sweep(directory, place, dry_run=dry_run)
             what = f"{_many(swept.objects, 'object')} ({swept.bytes:,} bytes)"
-            done = "would remove" if dry_run else "removed"
             click.echo(
                 f"{directory}: {done} {what} and {_many(swept.uploads, 'unfinished upload')} "
                 f"from the S3 bucket {place['bucket']}."
             )
+        for place in connectors:
+            models, updates = sweep_connector(directory, place, dry_run=dry_run)
+            click.echo(
+                f"{directory}: {done} {_many(models.payloads, 'global model')} and "
+                f"{_many(updates.payloads, 'update')} from ProxyStore's {place['connector_type']}."
+            )
+            if trouble := models.trouble or updates.trouble:
+                raise TransferError(
+                    f"Not everything of {directory} could be looked for. {trouble.message}",
+                    trouble.hint or "Call this again when the store can be reached.",
+                )
 
 
-def places(directory: Path) -> list[dict[str, Json]]:
-    """Where a run has kept payloads in S3, as its directory says.
+def places(directory: Path) -> tuple[list[dict[str, Json]], list[dict[str, Json]]]:
+    """Where a run has kept payloads, as its directory says: in S3, and by ProxyStore.
 
     Raises:
         UsageError: if the directory is of no run, or what it says is not readable.
     """
-    if not (directory / "journal.jsonl").is_file():
+    if not (directory / JOURNAL).is_file():
         raise UsageError(
             f"{directory} is not the directory of a run.",
             "Name a folder of ./output (server_configs.logging_output_dirname), with the run's date and time.",
         )
     try:
         fields = as_object(load_json((directory / STORES).read_text("utf-8")), "The list of stores")
-        listed = fields.get("s3", [])
-        if not isinstance(listed, list):
-            raise WireError("The list of buckets is not a list.")
-        return [as_object(place, "A bucket") for place in listed]
+        return _listed(fields, "s3"), _listed(fields, "proxystore")
     except FileNotFoundError:
-        return []
+        return [], []
     except (OSError, ValueError, WireError):
         raise UsageError(f"{directory / STORES} can't be read as a list of the run's stores.") from None
+
+
+def _listed(fields: dict[str, Json], name: str) -> list[dict[str, Json]]:
+    listed = fields.get(name, [])
+    if not isinstance(listed, list):
+        raise WireError("The list of stores is not a list.")
+    return [as_object(place, "A store") for place in listed]
+
+
+def sweep_connector(
+    directory: Path, place: dict[str, Json], *, dry_run: bool
+) -> tuple[ConnectorSwept, ConnectorSwept]:
+    """Remove, or only count, the global models and the updates of the run in one connector.
+
+    Raises:
+        UsageError: if the place is damaged, or the connector does not serve on this machine.
+        JournalError: if the journal is damaged.
+        TransferError: if the connector can't be reached at all.
+        VersionError: if a package is missing.
+    """
+    from appfl_gc.payload.grants import large_part
+    from appfl_gc.payload.proxystore.leftovers import model_left, sweep, update_left
+
+    try:
+        kind = as_key(place.get("connector_type"), "The connector", 100)
+        near, far = (
+            as_object(place.get(name), f"The value of {name}")
+            for name in ("connector_configs", "site_configs")
+        )
+    except WireError as error:
+        raise UsageError(f"{directory / STORES} is damaged: {error}") from None
+    models, updates = [], []
+    for record in read_journal(directory / JOURNAL):
+        if record.kind not in ("dispatch", "retry"):
+            continue
+        model, grant = record.fields.get("model_at"), record.fields.get("grant")
+        if isinstance(model, dict) and (left := model_left(model)):
+            models.append(left)
+        if isinstance(grant, dict) and (left := update_left(large_part(grant))):
+            updates.append(left)
+    first = sweep(kind, near, far, models, dry_run=dry_run)
+    return first, sweep(kind, near, far, updates, dry_run=dry_run)
 
 
 def sweep(directory: Path, place: dict[str, Json], *, dry_run: bool) -> Swept:

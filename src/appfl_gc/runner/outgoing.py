@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from appfl_gc.payload.grants import public
+from appfl_gc.payload.inline_store import InlineStore
 from appfl_gc.protocol.call import Call
-from appfl_gc.protocol.wire import as_object
+from appfl_gc.protocol.reference import Ref
+from appfl_gc.protocol.wire import Json, as_object
 from appfl_gc.runner.calls import HELLO_ROUND
 from appfl_gc.runner.courier import Courier
 from appfl_gc.runner.dispatcher import Dispatcher
@@ -59,6 +61,7 @@ class Outgoing:
                 channel=call.channel,
                 version=item.version,
                 model=call.payloads["model"].checksum,
+                **_model_at(call.payloads["model"]),
                 nonce=call.nonce,
                 seed=call.seed,
                 threads=call.threads,
@@ -91,3 +94,10 @@ class Outgoing:
         for call, version in calls:
             self._dispatcher.send(call, version)
             self._recorder.tell(ClientChanged(call.identity.client, state, call.identity.round))
+
+
+def _model_at(ref: Ref) -> dict[str, Json]:
+    """The field of a record that says where the model lies, for ``runs clean``; none if it is in the message."""
+    if ref.scheme == InlineStore.scheme:
+        return {}
+    return {"model_at": {"scheme": ref.scheme, "locator": ref.locator, "size": ref.size}}

@@ -63,8 +63,8 @@ def make_routes(
     except BaseException:
         workshop.close()
         raise
-    if workshop.buckets:
-        directory.write_json("stores.json", {"s3": workshop.buckets})
+    if workshop.places:
+        directory.write_json("stores.json", workshop.places)
     return Routes(route_of, update_of, update)
 
 
@@ -76,7 +76,7 @@ class _Workshop:
     directory: RunDirectory
     stop: threading.Event
     recorder: Recorder
-    buckets: list[dict[str, Json]] = field(default_factory=list)
+    places: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
     _stores: dict[str, Store] = field(default_factory=dict)
     _routes: dict[Hashable, Route] = field(default_factory=dict)
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
@@ -95,7 +95,13 @@ class _Workshop:
         encrypted = comm.encryption_configs.enable_encryption
         which = (None if choice is None else choice.key, by_files, limit, compression, encrypted)
         if which not in self._routes:
-            large = self._files() if by_files else None if choice is None else self._opened(choice, client.client_id)
+            large = (
+                self._files()
+                if by_files
+                else None
+                if choice is None
+                else self._opened(choice, client.client_id)
+            )
             model = Coding(compression, self._derived("model") if encrypted else None)
             self._routes[which] = Route(Stores(InlineStore(limit), large), model)
         return self._routes[which]
@@ -132,7 +138,7 @@ class _Workshop:
             for warning in opened.warnings:
                 self.recorder.log(warning, logging.WARNING)
             if opened.where is not None:
-                self.buckets.append(opened.where)
+                self.places.setdefault(choice.name, []).append(opened.where)
             self._stores[choice.key] = opened.store
         return self._stores[choice.key]
 

@@ -28,7 +28,7 @@ class RunDirectory:
     ========================  =====================================================================
     ``config.json``           the resolved configuration, secrets redacted
     ``environment.json``      versions, host and processors of the server
-    ``stores.json``           where payloads lay in S3, for ``runs clean``; no secrets
+    ``stores.json``           where payloads lay in S3 or ProxyStore, for ``runs clean``; no secrets
     ``journal.jsonl``         what the run did, checksummed
     ``metrics.jsonl``         a row per client and round, and a row per round
     ``server.log``            the server's log; also under its published name

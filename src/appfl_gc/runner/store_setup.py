@@ -18,6 +18,7 @@ from appfl_gc.protocol.wire import Json
 
 BEFORE_A_RUN = Patience(tries=3)
 """With a store that does not answer: nothing is lost yet by ending."""
+_WITHOUT_EFFECT = {"clear", "buffering"}
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class ConnectorChoice:
 
     def open(self, run: str, stop: threading.Event) -> Opened:
         """See ``BucketChoice.open``."""
+        from appfl_gc.config.connectors import arguments
         from appfl_gc.payload.proxystore.making import make_store
 
         if self.near.connector_type != self.far.connector_type:
@@ -117,9 +119,15 @@ class ConnectorChoice:
                 "Both sides of a connection need the same connector; each may have its own connector_configs.",
             )
         near, far = thaw(self.near.connector_configs), thaw(self.far.connector_configs)
-        store = make_store(str(self.near.connector_type), near, stop, site_configs=far)
+        kind = str(self.near.connector_type)
+        store = make_store(kind, near, stop, site_configs=far)
         store.check()
-        return Opened(store)
+        # As they were understood: a relative path is one from this working directory.
+        here, there = (
+            arguments(kind, configs).model_dump(mode="json", exclude_none=True, exclude=_WITHOUT_EFFECT)
+            for configs in (near, far)
+        )
+        return Opened(store, (), {"connector_type": kind, "connector_configs": here, "site_configs": there})
 
 
 StoreChoice: TypeAlias = BucketChoice | ConnectorChoice
