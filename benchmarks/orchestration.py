@@ -110,7 +110,7 @@ class IdleCalls:
         model = build_model(first.model_configs.plain(), loader.load(first.sources["model"]))
         state = model.state_dict()
         threads = {client.client_id: 1 for client in self.clients}
-        self._calls = CallFactory("benchmark", 1, threads, codec.spec_of(state), device_fallback=False)
+        self._calls = CallFactory("benchmark", 1, threads, codec.spec_of(state), {}, device_fallback=False)
         self._store = FileStore(directory / "payloads")
         self._model = self._store.put(codec.Encoding(state))
         self._round = itertools.count(1)
@@ -121,7 +121,9 @@ class IdleCalls:
 
     def train(self, client: ClientConfig) -> Call:
         number = next(self._round)
-        return self._calls.train(client, number, self._model, self._store.grant(), {}, number - 1)
+        call = self._calls.train(client, number, 0, {}, number - 1)
+        grant = self._store.grant([self._model], self._model.size)
+        return replace(call, payloads={"model": self._model}, args={**call.args, "grant": grant})
 
 
 def plane_batch(slots: int, calls: IdleCalls, directory: Path, stack: ExitStack) -> Batch:
