@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import socket
+import tempfile
 from pathlib import Path
 
 from appfl_gc.protocol.errors import StorageError
@@ -26,8 +28,8 @@ def not_written(file: int, error: OSError) -> StorageError:
     """
     why = _WORDS.get(error.errno or 0) or (error.strerror or type(error).__name__)
     return StorageError(
-        f"An arriving payload can't be written into {_directory(file)} on this machine: {why}.",
-        "Make room there. TMPDIR names the directory for temporary files.",
+        f"An arriving payload can't be written into {_directory(file)} on the machine {socket.gethostname()}: {why}.",
+        "Make room there. TMPDIR of the process on that machine chooses the directory for temporary files.",
     )
 
 
@@ -36,4 +38,4 @@ def _directory(file: int) -> str:
         return str(Path(f"/proc/self/fd/{file}").readlink().parent)
     except OSError:
         # Where there is no /proc.
-        return "its directory"
+        return f"its directory (for temporary files {tempfile.gettempdir()})"

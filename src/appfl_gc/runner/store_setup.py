@@ -10,14 +10,11 @@ from typing import TypeAlias
 
 from appfl_gc.config.schema.block import thaw
 from appfl_gc.config.schema.comm_configs import CommConfigs, ProxystoreConfigs, S3Configs
-from appfl_gc.payload.retry import Patience
 from appfl_gc.payload.s3.settings import S3Settings
 from appfl_gc.payload.store import Store
 from appfl_gc.protocol.errors import UsageError
 from appfl_gc.protocol.wire import Json
 
-BEFORE_A_RUN = Patience(tries=3)
-"""With a store that does not answer: nothing is lost yet by ending."""
 _WITHOUT_EFFECT = {"clear", "buffering"}
 
 
@@ -63,11 +60,15 @@ class BucketChoice:
         Raises:
             UsageError, TransferError, VersionError: if it can't be used.
         """
-        from appfl_gc.payload.s3.check import check
+        from appfl_gc.payload.s3.check import DEADLINES, PATIENCE, check
         from appfl_gc.payload.s3.server_store import S3Store
 
         settings, expected = self._settings(), self.configs.expected_queue_wait_seconds
-        warnings = check(S3Store(settings, run, stop, patience=BEFORE_A_RUN))
+        tried = S3Store(settings, run, stop, patience=PATIENCE, deadlines=DEADLINES)
+        try:
+            warnings = check(tried, stop)
+        finally:
+            tried.close()
         store = S3Store(settings, run, stop)
         valid = store.seconds_valid()
         if valid < expected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import tempfile
 from pathlib import Path
 
@@ -56,4 +57,5 @@ def test_a_file_that_takes_no_more_is_named_as_this_machine_s(tmp_path: Path) ->
                 landing.write(memoryview(bytes(100_000)))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert f"can't be written into {tmp_path} on this machine: a limit on the size" in caught.value.message
+    where = f"{tmp_path} on the machine {socket.gethostname()}"
+    assert f"can't be written into {where}: a limit on the size" in caught.value.message

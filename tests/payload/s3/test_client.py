@@ -126,13 +126,15 @@ def test_every_error_of_boto3_becomes_a_sentence_without_the_request():
     url = "https://models.s3.amazonaws.com/key?X-Amz-Signature=secret"
     for error, said in [
         (exceptions.EndpointConnectionError(endpoint_url=url), "can't be reached"),
-        (exceptions.ReadTimeoutError(endpoint_url=url), "connection broke"),
+        (exceptions.ReadTimeoutError(endpoint_url=url), "did not answer in time"),
+        (exceptions.ConnectionClosedError(endpoint_url=url), "connection broke"),
         (exceptions.SSLError(endpoint_url=url, error="bad"), "certificate"),
         (exceptions.ProxyConnectionError(proxy_url="http://me:word@proxy"), "through the proxy"),
         (exceptions.SSOTokenLoadError(error_msg=url), "single sign-on"),
         (exceptions.ClientError({"Error": {"Code": "PermanentRedirect"}}, "Put"), "another region"),
         (exceptions.ClientError({"Error": {"Code": "RequestTimeTooSkewed"}}, "Put"), "clock is wrong"),
         (exceptions.ClientError({"Error": {"Code": "ExpiredToken"}}, "Put"), "session of these"),
+        (exceptions.ClientError({"Error": {"Code": "InvalidBucketName"}}, "Put"), "3 to 63 lowercase"),
         (exceptions.ClientError({"Error": {"Code": "Odd<script>"}}, "Put"), "did not put"),
         (exceptions.ClientError({}, "Put"), "did not put"),
     ]:

@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import socket
 import tempfile
 import threading
 import time
@@ -243,7 +244,8 @@ def test_a_full_disk_is_this_machines_trouble_and_not_tried_again(through, proxy
                 through.fetch(ref, file.fileno(), lambda done: None)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert f"can't be written into {tmp_path} on this machine: a limit on the size" in caught.value.message
+    where = f"{tmp_path} on the machine {socket.gethostname()}"
+    assert f"can't be written into {where}: a limit on the size" in caught.value.message
     assert "tried" not in caught.value.message
     ranges = [stretch for method, _, stretch in proxy.requests if method == "GET" and stretch]
     assert len(ranges) == len(set(ranges))

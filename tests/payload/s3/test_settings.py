@@ -77,6 +77,9 @@ def test_what_is_no_private_file_of_ours_is_refused(tmp_path):
     [
         ({"bucket": "s3://models"}, "no name of an S3 bucket"),
         ({"bucket": "ab"}, "no name of an S3 bucket"),
+        ({"bucket": "Models"}, "no name of an S3 bucket"),
+        ({"bucket": "my_models"}, "no name of an S3 bucket"),
+        ({"endpoint_url": "https://minio:9000/models"}, "has a path after its host"),
         ({"endpoint_url": "minio:9000"}, "not of the form"),
         ({"endpoint_url": "https://me:word@minio:9000"}, "not of the form"),
         ({"url_seconds": 700_000}, "can't live 700,000 seconds"),
@@ -90,3 +93,7 @@ def test_impossible_settings_are_refused(wrong, said):
     with pytest.raises(UsageError, match=said) as caught:
         S3Settings(**{"bucket": "models", **wrong})
     assert "me:word" not in str(caught.value)
+
+
+def test_an_endpoint_url_may_end_with_a_slash():
+    assert S3Settings("my.models-2", "https://minio:9000/").bucket == "my.models-2"

@@ -12,11 +12,12 @@ from typing import Any
 from appfl_gc.payload.retry import PassingError, Patience, interrupted, retry
 from appfl_gc.payload.s3.crew import TICK
 from appfl_gc.payload.s3.discretion import keep_secrets
+from appfl_gc.payload.s3.exchange import Deadlines
 from appfl_gc.payload.s3.problems import GONE, code_of, plain
+from appfl_gc.payload.s3.reasons import place_of
 from appfl_gc.payload.s3.settings import S3Settings, read_credentials
 from appfl_gc.protocol.errors import AppflGcError, VersionError
 
-_CONNECT, _READ = 15, 60
 _DEFAULT_REGION = "us-east-1"
 _BRIEF = Patience(tries=2, first=0.5, longest=2.0)
 BRIEF_SECONDS = 8.0
@@ -30,6 +31,7 @@ class Client:
         settings: which bucket.
         stop: ends every request within a second.
         patience: with each request; None for the default.
+        deadlines: of each request; None for the default.
 
     Raises:
         UsageError: if there are no credentials, or they can't be used.
@@ -37,15 +39,23 @@ class Client:
     """
 
     def __init__(
-        self, settings: S3Settings, stop: threading.Event, *, patience: Patience | None = None
+        self,
+        settings: S3Settings,
+        stop: threading.Event,
+        *,
+        patience: Patience | None = None,
+        deadlines: Deadlines | None = None,
     ) -> None:
         self.settings = settings
         self._stop = stop
         self._patience = patience
-        self._seconds: float | None = None
+        # A host with many addresses may take the time for a connection many times.
+        self._seconds = None if deadlines is None else deadlines.connect + deadlines.silence
+        self.address = "" if settings.endpoint_url is None else place_of(settings.endpoint_url)
         try:
             import boto3.session
             from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+            from botocore.parsers import ResponseParserError
         except ImportError:
             raise VersionError(
                 "The S3 store needs boto3 on the server, and it is not installed.", "Run: pip install boto3"
@@ -53,7 +63,12 @@ class Client:
         # Before the first request, which may be one for a login.
         keep_secrets()
         # RuntimeError: a login that can't be renewed.
-        self._errors: tuple[type[Exception], ...] = (BotoCoreError, ClientError, RuntimeError)
+        self._errors: tuple[type[Exception], ...] = (
+            BotoCoreError,
+            ClientError,
+            ResponseParserError,
+            RuntimeError,
+        )
         keys: dict[str, str] = {}
         region = settings.region
         if settings.credentials_file is not None:
@@ -65,11 +80,13 @@ class Client:
             region = region or session.region_name or _DEFAULT_REGION
             self._credentials = session.get_credentials()
             self._boto = session.client(
-                "s3", region_name=region, endpoint_url=settings.endpoint_url, config=_config(settings)
+                "s3",
+                region_name=region,
+                endpoint_url=settings.endpoint_url,
+                config=_config(settings, deadlines or Deadlines()),
             )
-        except self._errors as error:
-            raise plain(error, "take a login", settings.bucket) from None
-        except ValueError as error:
+            self.address = place_of(str(self._boto.meta.endpoint_url))
+        except (*self._errors, ValueError) as error:
             raise plain(error, "take a login", settings.bucket) from None
         if self._credentials is None:
             raise plain(NoCredentialsError(), "take a login", settings.bucket)
@@ -100,7 +117,7 @@ class Client:
         """
         return retry(
             partial(self._once, what, operation, gone, arguments),
-            f"A request to the S3 bucket {self.settings.bucket}",
+            self._request,
             self._stop,
             self._patience,
         )
@@ -141,14 +158,18 @@ class Client:
             except Exception as error:  # noqa: BLE001 - raised again on the caller's thread
                 errors.append(error)
 
-        _abandonable(call, self._stop, f"A request to the S3 bucket {self.settings.bucket}", self._seconds)
+        _abandonable(call, self._stop, self._request, self._seconds)
         if not errors:
             return answers[0]
         if gone is not None and code_of(errors[0]) in GONE:
             return gone
         if isinstance(errors[0], (*self._errors, AppflGcError)):
-            raise plain(errors[0], what, self.settings.bucket) from None
+            raise plain(errors[0], what, self.settings.bucket, self.address) from None
         raise errors[0]
+
+    @property
+    def _request(self) -> str:
+        return f"A request to the S3 bucket {self.settings.bucket} at {self.address}"
 
 
 def _abandonable(
@@ -166,15 +187,15 @@ def _abandonable(
             raise PassingError(f"{what} had no answer within {seconds:g} s.")
 
 
-def _config(settings: S3Settings) -> Any:
+def _config(settings: S3Settings, deadlines: Deadlines) -> Any:
     from botocore.config import Config
 
     # With a region in the host's name: Amazon answers at the place of the bucket, and does not redirect.
     virtual = settings.endpoint_url is None and "." not in settings.bucket
     plain_config: dict[str, Any] = {
         "signature_version": "s3v4",
-        "connect_timeout": _CONNECT,
-        "read_timeout": _READ,
+        "connect_timeout": deadlines.connect,
+        "read_timeout": deadlines.silence,
         "retries": {"total_max_attempts": 1},
         "max_pool_connections": 16,
         "s3": {"addressing_style": "virtual" if virtual else "path"},

@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from appfl_gc.payload.retry import PassingError
 from appfl_gc.payload.s3.discretion import keep_urls
+from appfl_gc.payload.s3.reasons import address_of
 from appfl_gc.payload.s3.refusals import no_connection, refused
 
 SLICE = 1 << 18
@@ -63,11 +63,6 @@ class Body:
                 yield part
 
 
-def host_of(url: str) -> str:
-    """The host, which may stand in errors; the rest of a signed URL may not."""
-    return urlsplit(url).hostname or "?"
-
-
 @contextlib.contextmanager
 def exchange(
     session: requests.Session,
@@ -93,7 +88,7 @@ def exchange(
         PassingError: if trying again may help; also for connections that break in the block.
         TransferError: if the store, or the way to it, refuses.
     """
-    host = host_of(url)
+    host = address_of(url)
     keep_urls()
     try:
         with session.request(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from appfl_gc.payload.retry import PassingError
+from appfl_gc.payload.s3.reasons import no_tls, why
+from appfl_gc.payload.s3.settings import BUCKET_HINT
 from appfl_gc.protocol.errors import AppflGcError, TransferError, UsageError
 
 _PASSING = frozenset(
@@ -25,22 +27,38 @@ def code_of(error: Exception) -> str:
     return str(code)[:60] if str(code).isalnum() else ""
 
 
-def plain(error: Exception, what: str, bucket: str) -> AppflGcError:
+def no_service(what: str, bucket: str, address: str, status: str) -> UsageError:
+    """The error for an answer that no S3 service gives; arguments as ``plain``'s."""
+    return UsageError(
+        f"The S3 bucket {bucket} did not {what}: {address or 'its address'} does not answer as an S3 service "
+        f"({status}).",
+        "Look at endpoint_url: host and port of the S3 interface, not of a console or of another service.",
+    )
+
+
+def plain(error: Exception, what: str, bucket: str, address: str = "") -> AppflGcError:
     """The error that one of boto3's stands for.
 
     Args:
         error: of botocore.
         what: the deed, as a verb: "make room for an upload".
         bucket: where.
+        address: of the server, ``scheme://host[:port]``; "" where it is not known yet.
 
     Returns:
         ``PassingError`` where trying again can help, ``UsageError`` where the user must do something, else
         ``TransferError``.
     """
-    code, kind = code_of(error), type(error).__name__
-    start = f"The S3 bucket {bucket}"
+    status = _bare_status(error)
+    code, kind = code_of(error) or status, type(error).__name__
+    start, at = f"The S3 bucket {bucket}", f" at {address}" if address else ""
     if code in _PASSING:
-        return PassingError(f"{start} could not {what} ({code}).", "The store is overloaded or out of order.")
+        return PassingError(
+            f"{start} could not {what} ({code}).",
+            "The store is overloaded or out of order; or endpoint_url names another service."
+            if status
+            else "The store is overloaded or out of order.",
+        )
     if code == "NoSuchBucket":
         return UsageError(
             f"There is no S3 bucket {bucket}.", "Make it, or correct s3_bucket or endpoint_url."
@@ -72,6 +90,11 @@ def plain(error: Exception, what: str, bucket: str) -> AppflGcError:
             f"{start} lies in another region than was configured.",
             "Put the bucket's region into s3_creds_file, or into boto3's configuration.",
         )
+    if code == "InvalidBucketName":
+        return UsageError(f"The S3 server takes no bucket of the name {bucket}.", BUCKET_HINT)
+    if (status and code == status) or kind == "ResponseParserError":
+        said = f"status {status}" if status else "its answer can't be read"
+        return no_service(what, bucket, address, said)
     if code in GONE:
         return TransferError(f"{start} did not {what}: it is not there any more ({code}).")
     if code:
@@ -96,9 +119,14 @@ def plain(error: Exception, what: str, bucket: str) -> AppflGcError:
         )
     if kind in ("NoRegionError", "InvalidRegionError"):
         return UsageError("No region of the S3 bucket is known.", "Put it into s3_creds_file or AWS_REGION.")
+    if kind == "SSLError" and no_tls(error):
+        return UsageError(
+            f"{start} can't be reached: nothing speaks TLS at {address or 'its address'}.",
+            "If it is a server without TLS, endpoint_url begins with http:// instead of https://.",
+        )
     if kind == "SSLError":
         return TransferError(
-            f"{start}: its server has a certificate that no known authority signed.",
+            f"{start}: its server{at} has a certificate that no known authority signed.",
             "Set AWS_CA_BUNDLE to a file with the authority's certificate.",
         )
     if kind == "ProxyConnectionError":
@@ -107,8 +135,24 @@ def plain(error: Exception, what: str, bucket: str) -> AppflGcError:
         )
     if kind in ("EndpointConnectionError", "ConnectTimeoutError"):
         return PassingError(
-            f"{start} can't be reached: no connection to its server.", "Look at endpoint_url."
+            f"{start} can't be reached{at}: {why(error) or 'there was no connection'}.",
+            "Look at endpoint_url, and whether the server runs.",
         )
-    if kind in ("ReadTimeoutError", "ConnectionClosedError", "HTTPClientError", "ConnectionError"):
+    if kind == "ReadTimeoutError":
+        return PassingError(
+            f"{start} could not {what}: its server{at} did not answer in time.",
+            "It is stopped or overloaded.",
+        )
+    if kind in ("ConnectionClosedError", "HTTPClientError", "ConnectionError"):
         return PassingError(f"{start} could not {what}: the connection broke.")
     return TransferError(f"{start} did not {what} ({kind}).")
+
+
+def _bare_status(error: Exception) -> str:
+    """The status of a refusal that has no code, as no S3 service gives it; else ""."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, dict):
+        return ""
+    status = str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+    code = str(response.get("Error", {}).get("Code", ""))
+    return status if code in ("", status) else ""

@@ -16,6 +16,7 @@ from appfl_gc.payload.s3.download import download
 from appfl_gc.payload.s3.exchange import Deadlines
 from appfl_gc.payload.s3.granted import LOCATOR
 from appfl_gc.payload.s3.listed_parts import fitting
+from appfl_gc.payload.s3.problems import no_service
 from appfl_gc.payload.s3.run_objects import SWEEP_SECONDS, RunObjects, Swept
 from appfl_gc.payload.s3.settings import S3Settings
 from appfl_gc.payload.s3.upload import SMALLEST_PART, part_bytes, upload
@@ -62,7 +63,7 @@ class S3Store:
         self._how = patience, deadlines
         if not _RUN.fullmatch(run_id):
             raise TransferError(f"{run_id!r} can't be part of an object's name.")
-        self._client = Client(settings, stop, patience=patience)
+        self._client = Client(settings, stop, patience=patience, deadlines=deadlines)
         self._objects = RunObjects(self._client, f"{settings.prefix}/{run_id}/")
         self._removing = self._objects.brief(threading.Event())
         self._lock = threading.Lock()
@@ -193,9 +194,10 @@ class S3Store:
         return upload(payload, size, url, sent, self._stop, patience=patience, deadlines=deadlines)
 
     def _begin(self, locator: str) -> str:
-        answer = self._client.ask(
-            "make room for an upload", "create_multipart_upload", Key=self._objects.key(locator)
-        )
+        what = "make room for an upload"
+        answer = self._client.ask(what, "create_multipart_upload", Key=self._objects.key(locator))
+        if "UploadId" not in answer:
+            raise no_service(what, self.settings.bucket, self._client.address, "its answer names no upload")
         return str(answer["UploadId"])
 
     def _put_parts(self, payload: Encoded, locator: str, sent: Callable[[int], None]) -> str:

@@ -12,8 +12,13 @@ from appfl_gc.protocol.errors import UsageError
 
 LONGEST_LIFE = 7 * 24 * 3600
 """Seconds: S3 signs no URL for longer."""
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+BUCKET_HINT = (
+    "A bucket's name has 3 to 63 lowercase letters, digits, dots and hyphens, begins and ends with a letter or "
+    "digit, and stands without s3:// before it."
+)
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){0,5}")
+_ENDPOINT = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 _LONGEST_FILE = 4096
 
 
@@ -43,14 +48,18 @@ class S3Settings:
     def __post_init__(self) -> None:
         if not _BUCKET.fullmatch(self.bucket):
             raise UsageError(
-                f"{self.bucket!r} is no name of an S3 bucket.",
-                "A bucket's name has 3 to 63 letters, digits, dots and hyphens, without s3:// before it.",
+                f"{self.bucket[:80]!r} is no name of an S3 bucket.",
+                BUCKET_HINT,
             )
-        if self.endpoint_url is not None and not re.fullmatch(
-            r"https?://[^\s/@?#]+(/[^\s@?#]*)?", self.endpoint_url
-        ):
+        found = _ENDPOINT.fullmatch(self.endpoint_url or "https://amazon")
+        if found is None:
             raise UsageError(
                 "The endpoint_url of the S3 store is not of the form https://host[:port], without user or password."
+            )
+        if found.group(1) not in (None, "/"):
+            raise UsageError(
+                "The endpoint_url of the S3 store has a path after its host; it is of the form https://host[:port].",
+                "The bucket's name belongs into s3_bucket.",
             )
         if not 60 <= self.url_seconds <= LONGEST_LIFE:
             raise UsageError(
