@@ -46,13 +46,13 @@ def configure(project: Project, text: str) -> None:
         ),
         (
             "    proxystore_configs:\n      enable_proxystore: True\n      connector_type: LocalConnector\n",
-            14,
+            16,
             "LocalConnector is not used: it keeps objects in one process",
         ),
         (
             "    proxystore_configs:\n      enable_proxystore: True\n      connector_type: RedisConnector\n"
             "      connector_configs: {hostname: localhost}\n",
-            14,
+            17,
             "port",
         ),
     ],
@@ -147,3 +147,82 @@ def test_a_bound_that_would_leave_nothing_of_the_model(project: Project, mode: s
     found = project.only()
     assert found.severity is Severity.ERROR
     assert found.key.endswith("error_bound")
+
+
+REDIS = "{hostname: localhost, port: 6379}"
+
+
+def by(connector: str, configs: str, indent: str = "    ") -> str:
+    return (
+        f"{indent}proxystore_configs:\n{indent}  enable_proxystore: True\n{indent}  connector_type: {connector}\n"
+        f"{indent}  connector_configs:\n{indent}    {configs}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        (by("LocalConnector", "{}"), 16, "connector_type"),
+        (
+            by("RedisConnector", "hostname: localhost\n        password: s3cret\n        port: 1"),
+            19,
+            "connector_configs.password",
+        ),
+        (by("FileConnector", "store_dir: ''"), 18, "connector_configs.store_dir"),
+        (by("EndpointConnector", "endpoints:\n        - abc"), 19, "connector_configs.endpoints[0]"),
+        (by("RedisConnector", "hostname: localhost"), 17, "connector_configs.port"),
+    ],
+    ids=["refused", "password", "empty", "no UUID", "missing"],
+)
+def test_an_error_about_a_connector_is_where_it_was_written(
+    project: Project, text: str, line: int, key: str
+) -> None:
+    configure(project, text)
+    found = project.only()
+    assert (found.severity, found.line) == (Severity.ERROR, line)
+    assert found.key == f"client_configs.comm_configs.proxystore_configs.{key}"
+    assert "s3cret" not in str(found)
+
+
+def test_an_argument_without_effect_is_told_where_it_was_written(project: Project) -> None:
+    configure(project, by("FileConnector", "store_dir: /tmp\n        clear: True"))
+    found = project.only()
+    assert (found.severity, found.line) == (Severity.WARNING, 19)
+
+
+def test_the_examples_uuids_are_a_note(project: Project) -> None:
+    configure(project, by("EndpointConnector", "endpoints: [11111111-1111-1111-1111-111111111111]"))
+    found = project.only(strict=True)
+    assert (found.severity, found.line) == (Severity.NOTE, 18)
+    assert "proxystore-endpoint list" in found.hint
+
+
+def connectors(project: Project, server: str, client: str) -> None:
+    """The server has one connector, and the first client another."""
+    project.server += "  comm_configs:\n" + by(server, REDIS if server[0] == "R" else "store_dir: /tmp")
+    project.change_clients(
+        '    client_id: "Client1"\n',
+        '    client_id: "Client1"\n    comm_configs:\n'
+        + by(client, REDIS if client[0] == "R" else "store_dir: /tmp", "      "),
+    )
+
+
+def test_another_connector_at_the_server_than_at_a_client_is_refused(project: Project) -> None:
+    connectors(project, "RedisConnector", "FileConnector")
+    found = project.only()
+    assert (found.severity, Path(found.file).name, found.line) == (Severity.ERROR, "clients.yaml", 7)
+    assert found.key == "clients[0].comm_configs.proxystore_configs.connector_type"
+    assert "Client Client1 has FileConnector, the server RedisConnector (" in found.message
+    assert "server.yaml:" in found.message
+
+
+def test_the_same_connector_on_both_sides_is_right(project: Project) -> None:
+    connectors(project, "FileConnector", "FileConnector")
+    assert project.found() == []
+
+
+def test_connectors_that_are_switched_off_need_not_agree(project: Project) -> None:
+    connectors(project, "RedisConnector", "FileConnector")
+    assert {found.severity for found in project.found(local=True)} == {Severity.NOTE}
+    project.server = project.server.replace("enable_proxystore: True", "enable_proxystore: False")
+    assert project.found() == []

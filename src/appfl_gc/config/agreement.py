@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from appfl_gc.config.connectors import ARGUMENTS
 from appfl_gc.config.document import Mark
 from appfl_gc.config.federation import ClientConfig
 from appfl_gc.config.findings import Findings
 from appfl_gc.config.merging import Layered
+from appfl_gc.config.schema.comm_configs import CommConfigs
 from appfl_gc.config.typing_check import TypedCheck
 
 
@@ -49,4 +51,39 @@ def check_one_model(entries: Sequence[Layered], clients: Sequence[ClientConfig],
                 ("model_configs",),
                 f"The model of client {client.client_id} is not that of client {first.client_id}, which the server"
                 " builds; an update whose tensors differ will be refused.",
+            )
+
+
+def check_connectors(
+    server: Layered,
+    comm: CommConfigs,
+    entries: Sequence[Layered],
+    clients: Sequence[ClientConfig],
+    findings: Findings,
+) -> None:
+    """Server and client reach ProxyStore by the same connector; the server takes a client's if it has none.
+
+    Args:
+        server: the server's block.
+        comm: of the server.
+        entries: the clients' blocks.
+        clients: the clients.
+        findings: hears what is wrong. A connector that does not serve was reported before.
+    """
+    own, path = comm.proxystore_configs, ("comm_configs", "proxystore_configs", "connector_type")
+    if not own.enable_proxystore or own.connector_type not in ARGUMENTS:
+        return
+    for entry, client in zip(entries, clients, strict=True):
+        theirs = client.comm_configs.proxystore_configs
+        if (
+            theirs.enable_proxystore
+            and theirs.connector_type in ARGUMENTS
+            and theirs.connector_type != own.connector_type
+        ):
+            TypedCheck(entry, findings).error(
+                path,
+                f"Client {client.client_id} has {theirs.connector_type}, the server {own.connector_type} "
+                f"({server.place(path)[0]}).",
+                "Give both the same `connector_type`, each with `connector_configs` of its own; or take "
+                "`proxystore_configs` out of `server_configs`: then the server uses each client's.",
             )

@@ -5,14 +5,14 @@ ProxyStore is not imported for this.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from appfl_gc.config.connector_problems import Problem, near, problem_of
 from appfl_gc.protocol.errors import UsageError
 
 _INSTEAD = "use EndpointConnector, RedisConnector or FileConnector."
@@ -97,30 +97,52 @@ ARGUMENTS: Mapping[str, type[Arguments]] = {
 """The connectors that serve."""
 
 
-def check_configs(connector_type: str | None, configs: Mapping[str, object]) -> list[str]:
-    """What is wrong with ``connector_type`` and ``connector_configs``, a sentence each; nothing if they serve."""
+def check_configs(connector_type: str | None, configs: Mapping[str, object]) -> list[Problem]:
+    """What is wrong with ``connector_type`` and ``connector_configs``; nothing if they serve."""
+    at = ("connector_type",)
     if not connector_type:
-        return [f"`connector_type` is missing; it is one of {', '.join(ARGUMENTS)}."]
+        return [Problem(at, f"`connector_type` is missing; it is one of {', '.join(ARGUMENTS)}.")]
     if connector_type in REFUSED:
-        return [f"{connector_type} is not used: {REFUSED[connector_type]}"]
+        return [Problem(at, f"{connector_type} is not used: {REFUSED[connector_type]}")]
     if connector_type not in ARGUMENTS:
-        near = _near(connector_type, [*ARGUMENTS, *REFUSED])
-        return [f"There is no connector {connector_type!r}.{near} Connectors are {', '.join(ARGUMENTS)}."]
+        meant = near(connector_type, [*ARGUMENTS, *REFUSED])
+        sentence = f"There is no connector {connector_type!r}.{meant} Connectors are {', '.join(ARGUMENTS)}."
+        return [Problem(at, sentence)]
     model = ARGUMENTS[connector_type]
     try:
         model.model_validate(dict(configs))
     except ValidationError as error:
-        return [_sentence(connector_type, model, problem) for problem in error.errors()]
+        known = {"": [*model.model_fields], "endpoints": [*CollectionArguments.model_fields]}
+        return [problem_of(connector_type, known, {**detail}) for detail in error.errors(include_url=False)]
     return []
 
 
-def without_effect(connector_type: str, configs: Mapping[str, object]) -> list[str]:
-    """Which of valid ``configs`` change nothing here, a sentence each."""
+def without_effect(connector_type: str, configs: Mapping[str, object]) -> list[Problem]:
+    """Which of valid ``configs`` change nothing here."""
     return [
-        f"`{name}` of {connector_type} has no effect: "
-        + ("only what a run has put itself is ever deleted." if name == "clear" else "files are mapped.")
+        Problem(
+            ("connector_configs", name),
+            f"`{name}` of {connector_type} has no effect: "
+            + ("only what a run has put itself is ever deleted." if name == "clear" else "files are mapped."),
+        )
         for name in _WITHOUT_EFFECT
         if configs.get(name)
+    ]
+
+
+def placeholders(given: Arguments) -> list[Problem]:
+    """Whether valid arguments still have UUIDs of the examples, which are one digit repeated."""
+    endpoints = given.endpoints if isinstance(given, EndpointArguments | GlobusArguments) else ()
+    if not any(len(set(one.hex)) == 1 for one in endpoints):
+        return []
+    return [
+        Problem(
+            ("connector_configs", "endpoints"),
+            "These are the example's UUIDs, not those of your endpoints.",
+            "Put in the UUIDs of your own, the server's and the clients'; `proxystore-endpoint list` shows them."
+            if isinstance(given, EndpointArguments)
+            else "Put in the UUIDs of your own collections, as https://app.globus.org shows them.",
+        )
     ]
 
 
@@ -128,27 +150,8 @@ def arguments(connector_type: str, configs: Mapping[str, object]) -> Arguments:
     """``configs``, checked; raises ``UsageError``."""
     if problems := check_configs(connector_type, configs):
         raise UsageError(
-            " ".join(problems), "See connector_type and connector_configs under proxystore_configs."
+            " ".join(problem.sentence for problem in problems),
+            " ".join(problem.hint for problem in problems if problem.hint)
+            or "See connector_type and connector_configs under proxystore_configs.",
         )
     return ARGUMENTS[connector_type].model_validate(dict(configs))
-
-
-def _sentence(connector: str, model: type[Arguments], problem: Mapping[str, object]) -> str:
-    place = problem["loc"]
-    steps = [str(step) for step in place] if isinstance(place, tuple) else []
-    name = ".".join(steps)
-    if problem["type"] == "missing":
-        return f"{connector} needs `{name}`."
-    if problem["type"] == "extra_forbidden":
-        known = list(model.model_fields)
-        return (
-            f"{connector} has no keyword argument `{name}`.{_near(name, known)} It takes {', '.join(known)}."
-        )
-    said = str(problem["msg"])
-    return f"`{name}` of {connector} does not fit: {said[:1].lower()}{said[1:].rstrip('.')}."
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    by_lower = {item.lower(): item for item in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, 1, 0.5)
-    return f" Did you mean {by_lower[found[0]]}?" if found else ""

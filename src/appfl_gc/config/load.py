@@ -169,6 +169,7 @@ class _Reading:
         agreement.check_ids(entries, ids, self.findings)
         agreement.check_one_model(entries, clients, self.findings)
         settings, sources = self._server(server, clients, reader)
+        agreement.check_connectors(server, settings.comm_configs, entries, clients, self.findings)
         return Federation(settings, tuple(clients), sources, (), self.server.path, self.clients.path)
 
     def _blocks_are_there(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from appfl_gc.config.compressors import settings_from_configs
-from appfl_gc.config.connectors import check_configs, without_effect
+from appfl_gc.config.connectors import arguments, check_configs, placeholders, without_effect
 from appfl_gc.config.document import Document, KeyPath
 from appfl_gc.config.schema.block import thaw
 from appfl_gc.config.schema.comm_configs import CommConfigs
@@ -70,10 +70,12 @@ def _check_proxystore(comm: CommConfigs, check: TypedCheck) -> None:
     configs = thaw(store.connector_configs)
     problems = check_configs(store.connector_type, configs)
     for problem in problems:
-        check.error(at, problem)
+        check.error((*at, *problem.key), problem.sentence, problem.hint)
     if not problems and store.connector_type is not None:
         for remark in without_effect(store.connector_type, configs):
-            check.warning(at, remark)
+            check.warning((*at, *remark.key), remark.sentence, remark.hint)
+        for remark in placeholders(arguments(store.connector_type, configs)):
+            check.note((*at, *remark.key), remark.sentence, remark.hint)
 
 
 def _check_s3(
