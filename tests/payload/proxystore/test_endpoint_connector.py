@@ -11,10 +11,15 @@ from dataclasses import replace
 
 import pytest
 
+from appfl_gc.config.schema.comm_configs import ProxystoreConfigs
 from appfl_gc.payload.proxystore.granted import from_grant
 from appfl_gc.payload.proxystore.making import make_store
 from appfl_gc.payload.proxystore.store import ProxyStoreStore
 from appfl_gc.protocol.errors import TransferError, UsageError
+from appfl_gc.runner.doctor import store_peers
+from appfl_gc.runner.doctor.row import State, Subject
+from appfl_gc.runner.doctor.stores import store_rows
+from appfl_gc.runner.store_setup import ConnectorChoice
 from tests.payload.proxystore.samples import Progress, Sample, fetched
 from tests.proxystore_bed import Bed, why_not
 
@@ -145,3 +150,31 @@ def test_a_sweep_removes_what_it_reaches_and_does_not_wait_for_a_frozen_peer(
     with pytest.raises(TransferError, match="does not hold the object"):
         fetched(again, ref)
     again.check()
+
+
+def test_the_doctor_asks_every_endpoint(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_peers, "SECONDS", 3.0)
+    absent = "22222222-2222-4222-8222-222222222221"
+
+    def configs(home: str, *endpoints: str) -> ProxystoreConfigs:
+        return ProxystoreConfigs(
+            enable_proxystore=True,
+            connector_type="EndpointConnector",
+            connector_configs={"endpoints": [*endpoints], "proxystore_dir": home},
+        )
+
+    near = configs(str(bed.a.home), bed.a.uuid)
+    choices = {
+        "Client1": ConnectorChoice(near, configs(str(bed.b.home), bed.b.uuid)),
+        "Client2": ConnectorChoice(near, configs(str(bed.b.home), absent)),
+    }
+    rows = [row for row in store_rows(Subject("Payloads"), choices) if "small payload" not in row.finding]
+    assert [row.state for row in rows] == [State.FAIL, State.OK]
+    assert f"{absent} does not run" in rows[0].finding and "Client2" in rows[0].finding and rows[0].fix
+    assert bed.b.uuid in rows[1].finding
+    bed.b.signal(signal.SIGSTOP)
+    try:
+        (row,) = store_peers.peer_rows(Subject("Payloads"), {"Client1": choices["Client1"]})
+        assert row.state is State.FAIL and bed.b.uuid in row.finding
+    finally:
+        bed.b.signal(signal.SIGCONT)

@@ -39,7 +39,7 @@ def examine(
     yield from machine_rows(MACHINE, federation)
     remote = [client for client in federation.clients if client.endpoint_id != LOCAL]
     tell("building the model")
-    yield from _payload_rows(federation, bool(remote))
+    yield from _payload_rows(federation, bool(remote), tell)
     # The SDK takes half a second to import.
     from appfl_gc.control.globus_compute.failing.quiet import QuietLibraries
 
@@ -63,13 +63,13 @@ def _identity(
     return answer(lambda: identity_of(client, federation, tokens))
 
 
-def _payload_rows(federation: Federation, remote: bool) -> Iterator[Row]:
+def _payload_rows(federation: Federation, remote: bool, tell: Callable[[str], None]) -> Iterator[Row]:
     limits = limits_of(federation)
     sizes = answer(lambda: measure(federation, limits))
     choices = choices_of(federation)
     if remote or isinstance(sizes, AppflGcError):
         yield from size_rows(PAYLOADS, sizes, limits, without_store(federation, choices))
-    yield from store_rows(PAYLOADS, choices)
+    yield from store_rows(PAYLOADS, choices, tell)
     known = sizes.model if isinstance(sizes, Sizes) else None
     output = Path(federation.server_configs.logging_output_dirname)
     yield file_store_row(PAYLOADS, output, known, len(federation.clients))

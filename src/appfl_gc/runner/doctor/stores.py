@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from appfl_gc.config import LOCAL, Federation
 from appfl_gc.protocol.errors import AppflGcError
 from appfl_gc.runner.doctor.row import Row, Subject, answer, named
+from appfl_gc.runner.doctor.store_peers import peer_rows
 from appfl_gc.runner.store_setup import Opened, StoreChoice, chosen_store
 
 
@@ -25,18 +26,31 @@ def without_store(federation: Federation, choices: Mapping[str, StoreChoice]) ->
     return [client for client in remote if client not in choices]
 
 
-def store_rows(subject: Subject, choices: Mapping[str, StoreChoice]) -> Iterator[Row]:
-    """One row for each store, and one for each of its warnings."""
+def store_rows(
+    subject: Subject, choices: Mapping[str, StoreChoice], tell: Callable[[str], None] = lambda _: None
+) -> Iterator[Row]:
+    """One row for each store, one for each of its warnings, and one for each endpoint that can't be reached.
+
+    Args:
+        subject: of the rows.
+        choices: by client.
+        tell: hears which store is tried.
+    """
     clients: dict[str, list[str]] = {}
     for client, choice in choices.items():
         clients.setdefault(choice.key, []).append(client)
+    works: set[str] = set()
     for choice in {choice.key: choice for choice in choices.values()}.values():
+        tell(f"trying {choice.described}")
         stop = threading.Event()
         opened = answer(lambda: choice.open(f"doctor-{secrets.token_hex(4)}", stop))  # noqa: B023
         if isinstance(opened, AppflGcError):
             yield subject.failed("store", opened)
             continue
+        works.add(choice.key)
         yield from _reached(subject, choice, clients[choice.key], opened)
+    working = {client: choice for client, choice in choices.items() if choice.key in works}
+    yield from peer_rows(subject, working, tell)
 
 
 def _reached(subject: Subject, choice: StoreChoice, clients: list[str], opened: Opened) -> Iterator[Row]:
