@@ -71,6 +71,9 @@ def test_a_frozen_server_is_known_for_one_soon(s3_server, bucket, monkeypatch):
         assert time.monotonic() - begun < 5
     finally:
         s3_server.go_on()
+    # What it was asked, it answers now.
+    s3_server.client().list_buckets()
+    assert not [key for key in s3_server.uploads(bucket) if "frozen" in key]
 
 
 def test_a_check_that_fails_midway_leaves_no_upload(make_store, proxy, s3_server, bucket, monkeypatch):

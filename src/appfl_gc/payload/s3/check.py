@@ -9,11 +9,13 @@ import threading
 from collections.abc import Iterator
 
 from appfl_gc.payload.retry import Patience
+from appfl_gc.payload.s3.client import Client
 from appfl_gc.payload.s3.exchange import Deadlines
 from appfl_gc.payload.s3.granted import from_grant
+from appfl_gc.payload.s3.problems import AnsweredError
 from appfl_gc.payload.s3.server_store import S3Store
 from appfl_gc.payload.store import ignore
-from appfl_gc.protocol.errors import AppflGcError, TransferError
+from appfl_gc.protocol.errors import AppflGcError, TransferError, UsageError
 
 PATIENCE = Patience(tries=2)
 DEADLINES = Deadlines(connect=5.0, silence=10.0)
@@ -48,6 +50,7 @@ def check(store: S3Store, stop: threading.Event | None = None) -> list[str]:
     Raises:
         TransferError, UsageError: what does not work, in plain words.
     """
+    _reach(store, stop or threading.Event())
     probe = _Probe()
     grant = store.grant([], probe.size)
     try:
@@ -68,3 +71,15 @@ def check(store: S3Store, stop: threading.Event | None = None) -> list[str]:
     except AppflGcError as error:
         return [f"What a killed run leaves in the bucket can't be found later. {error.message}"]
     return []
+
+
+def _reach(store: S3Store, stop: threading.Event) -> None:
+    """Ask what changes nothing: what a frozen server is asked, it does when it goes on."""
+    client = Client(store.settings, stop, patience=PATIENCE, deadlines=DEADLINES)
+    try:
+        client.ask("list objects", "list_objects_v2", Prefix=f"{store.settings.prefix}/", MaxKeys=1)
+    except (UsageError, AnsweredError):
+        # It answers. Whether that matters is seen with what follows.
+        pass
+    finally:
+        client.close()

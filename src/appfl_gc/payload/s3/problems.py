@@ -20,6 +20,10 @@ _LOGIN = "Log in again (`aws sso login`, or new keys), or set s3_creds_file."
 GONE = frozenset({"NoSuchKey", "NoSuchUpload", "404"})
 
 
+class AnsweredError(TransferError):
+    """The store answered, and did not do it."""
+
+
 def code_of(error: Exception) -> str:
     """The store's code for a refusal, or "" if the error is none."""
     response = getattr(error, "response", None)
@@ -96,9 +100,9 @@ def plain(error: Exception, what: str, bucket: str, address: str = "") -> AppflG
         said = f"status {status}" if status else "its answer can't be read"
         return no_service(what, bucket, address, said)
     if code in GONE:
-        return TransferError(f"{start} did not {what}: it is not there any more ({code}).")
+        return AnsweredError(f"{start} did not {what}: it is not there any more ({code}).")
     if code:
-        return TransferError(f"{start} did not {what} ({code}).")
+        return AnsweredError(f"{start} did not {what} ({code}).")
     if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
         return UsageError(
             "There are no S3 credentials on this machine.",
