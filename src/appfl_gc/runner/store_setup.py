@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from appfl_gc.config.schema.block import thaw
 from appfl_gc.config.schema.comm_configs import CommConfigs, ProxystoreConfigs, S3Configs
-from appfl_gc.payload.s3.settings import S3Settings
+from appfl_gc.payload.s3.settings import LONGEST_LIFE, S3Settings
 from appfl_gc.payload.store import Store
 from appfl_gc.protocol.errors import UsageError
 from appfl_gc.protocol.wire import Json
@@ -72,11 +72,13 @@ class BucketChoice:
         store = S3Store(settings, run, stop)
         valid = store.seconds_valid()
         if valid < expected:
+            most = valid >= LONGEST_LIFE - 60
+            why = "S3 grants nothing for longer" if most else "temporary credentials end too soon"
             warnings.append(
                 f"What sites are granted in the bucket {settings.bucket} is valid for {valid / 3600:.1f} hours, less "
                 f"than the {expected / 3600:.1f} hours that a task may wait in a queue "
-                "(s3_configs.expected_queue_wait_seconds): temporary credentials end too soon. A site that comes "
-                "too late keeps its update and is granted another place."
+                f"(s3_configs.expected_queue_wait_seconds): {why}. A site that comes too late keeps its update and "
+                "is granted another place."
             )
         return Opened(store, tuple(warnings), store.where)
 
