@@ -1,13 +1,13 @@
 # Everything runs in $(VENV). PYTHON chooses the interpreter; TORCH the torch build:
 #   make run                  CPU torch (the wheel of TORCH_VERSION; on Linux from PyTorch's CPU index)
 #   make run TORCH=pypi       what PyPI serves, with CUDA on Linux
-# WORKERS processes run the tests: many wait, so one more than there are cores is about right.
+# WORKERS processes run the tests, one for each core: more make agents so slow that deadlines end.
 # constraints/tested.txt pins what was tested with Python 3.11; other Pythons take the newest that fits.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= cpu
 TORCH_VERSION ?= 2.13.0
-WORKERS ?= 3
+WORKERS ?= 2
 BIN := $(VENV)/bin
 CONSTRAINT := $(shell $(PYTHON) -c 'import sys; print("--constraint constraints/tested.txt" * (sys.version_info[:2] == (3, 11)))')
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet

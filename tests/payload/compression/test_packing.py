@@ -17,7 +17,7 @@ from appfl_gc.payload.compression import plan
 from appfl_gc.payload.compression.packing import largest_packed, pack
 from appfl_gc.payload.compression.unpacking import unpack_into
 from appfl_gc.protocol.compression import LOSSLESS, CompressionSettings
-from appfl_gc.protocol.errors import TransferError, VersionError
+from appfl_gc.protocol.errors import StorageError, TransferError, VersionError
 from tests.payload.compression.states import (
     DTYPES,
     model_state,
@@ -278,7 +278,7 @@ def test_compressed_bytes_lie_in_the_directory_without_a_name(tmp_path: Path) ->
 
 
 def test_a_directory_that_is_missing_is_said(tmp_path: Path) -> None:
-    with pytest.raises(TransferError, match="gone"):
+    with pytest.raises(StorageError, match="gone"):
         pack(Encoding(model_state()), CompressionSettings(), tmp_path / "gone")
 
 
