@@ -19,7 +19,8 @@ import torch
 
 from appfl_gc.payload import checksum
 from appfl_gc.payload.codec import Encoding, Layout, decode
-from appfl_gc.payload.compression.packing import pack, unpack_into
+from appfl_gc.payload.compression.packing import pack
+from appfl_gc.payload.compression.unpacking import unpack_into
 from appfl_gc.payload.files import map_shared, nameless_file
 from appfl_gc.payload.gate import Gate
 from appfl_gc.payload.sealing import Sealed, unseal

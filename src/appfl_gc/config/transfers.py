@@ -9,14 +9,13 @@ from pathlib import Path
 from appfl_gc.config.compressors import settings_from_configs
 from appfl_gc.config.connectors import arguments, check_configs, placeholders, without_effect
 from appfl_gc.config.document import Document, KeyPath
+from appfl_gc.config.s3_names import ADDRESS, BUCKET
 from appfl_gc.config.schema.block import thaw
 from appfl_gc.config.schema.comm_configs import CommConfigs
 from appfl_gc.config.sources import find_file, yaml_file_of
 from appfl_gc.config.typing_check import TypedCheck
 from appfl_gc.protocol.errors import AppflGcError
 
-BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-ADDRESS = re.compile(r"https?://[^\s/@?#]+/?")
 _AT = "comm_configs"
 
 

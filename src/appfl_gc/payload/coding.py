@@ -14,9 +14,7 @@ from appfl_gc.payload.encoded import Encoded
 from appfl_gc.payload.files import map_shared, nameless_file
 from appfl_gc.protocol.compression import CompressionSettings
 from appfl_gc.protocol.errors import UpdateRefusedError
-
-PACKED = "packed-1"
-SEALED = "+sealed-1"
+from appfl_gc.protocol.reference import PACKED, SEALED
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def decode_into(
         check_header(payload, layout)
         out[:] = payload
         return
-    from appfl_gc.payload.compression.packing import unpack_into
+    from appfl_gc.payload.compression.unpacking import unpack_into
 
     # With the settings: what was not asked for is not decoded.
     unpack_into(payload, layout, out, coding.compression)

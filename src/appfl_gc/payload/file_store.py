@@ -11,7 +11,7 @@ from pathlib import Path
 
 from appfl_gc.payload import checksum
 from appfl_gc.payload.encoded import Encoded, MappedFile
-from appfl_gc.payload.files import PIECE, replacing, sync_directory, write_all, write_chunks
+from appfl_gc.payload.files import PIECE, open_regular, replacing, sync_directory, write_all, write_chunks
 from appfl_gc.payload.store import ignore
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
@@ -112,16 +112,13 @@ class FileStore:
         """See ``Store.descriptor``."""
         path = self._path(ref)
         try:
-            # O_NONBLOCK: a named pipe in the file's place must not hold us up.
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = open_regular(path, ref.size)
         except OSError as error:
             raise TransferError(
                 f"Payload {path} cannot be read: {error.strerror}.",
                 "Server and sites need a payload directory on a file system that they share.",
             ) from None
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != ref.size:
-            os.close(fd)
+        if fd is None:
             raise TransferError(f"Payload {path} is not a regular file of {ref.size:,} bytes.")
         return fd
 

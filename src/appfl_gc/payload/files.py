@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -64,6 +65,26 @@ def write_all_at(fd: int, data: memoryview, offset: int) -> None:
     while rest:
         written = os.pwrite(fd, rest, offset)
         rest, offset = rest[written:], offset + written
+
+
+def open_no_link(path: Path) -> int:
+    """A descriptor of the file at ``path`` itself, for reading; raises ``OSError``, also for a link."""
+    # O_NONBLOCK: a named pipe in the file's place must not hold us up.
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def open_regular(path: Path, size: int) -> int | None:
+    """A descriptor, for reading, of the regular file of ``size`` bytes at ``path``; None if it is something else.
+
+    Raises:
+        OSError: as ``open_no_link``.
+    """
+    fd = open_no_link(path)
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_size == size:
+        return fd
+    os.close(fd)
+    return None
 
 
 @contextlib.contextmanager

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from appfl_gc.payload.encoded import Encoded
 from appfl_gc.protocol.errors import TransferError, VersionError
+from appfl_gc.protocol.reference import SEALED
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-SUFFIX = "+sealed-1"
 KEY_BYTES = 32
 FRAME = 1 << 20
 
@@ -73,7 +73,7 @@ class Sealed:
     @property
     def codec(self) -> str:
         """See ``Encoded.codec``."""
-        return self._payload.codec + SUFFIX
+        return self._payload.codec + SEALED
 
     @property
     def size(self) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from appfl_gc.payload.encoded import Encoded
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
+
+if TYPE_CHECKING:
+    # Torch comes with it, which a store does not need.
+    from appfl_gc.payload.encoded import Encoded
 
 
 def ignore(_done: int) -> None:

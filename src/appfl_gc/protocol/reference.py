@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from appfl_gc.protocol.wire import Json, WireError, as_count, as_key, as_object
 
+PACKED = "packed-1"
+"""``Ref.codec`` of compressed tensors."""
+SEALED = "+sealed-1"
+"""Follows the codec in ``Ref.codec`` where the payload is encrypted."""
 HELD = "outbox"
 """Scheme of an update that the site's outbox holds because no store took it."""
 

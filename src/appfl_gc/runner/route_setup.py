@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import secrets
 import threading
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from appfl_gc.control.plane import Capabilities
 from appfl_gc.payload.codec import Layout
 from appfl_gc.payload.coding import Coding
 from appfl_gc.payload.compression.installed import check_installed
+from appfl_gc.payload.sealing import new_key
 from appfl_gc.payload.stores import FileStore, InlineStore, Store, Stores
 from appfl_gc.protocol.compression import CompressionSettings
 from appfl_gc.protocol.errors import AppflGcError, UsageError
@@ -79,7 +79,7 @@ class _Workshop:
     places: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
     _stores: dict[str, Store] = field(default_factory=dict)
     _routes: dict[Hashable, Route] = field(default_factory=dict)
-    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    _key: bytes = field(default_factory=new_key, repr=False)
 
     def route(self, client: ClientConfig, capabilities: Capabilities, model_bytes: int) -> Route:
         """The route of ``client``; the same one for clients that share everything."""

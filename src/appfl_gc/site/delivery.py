@@ -20,6 +20,7 @@ from appfl_gc.payload.stores import from_grant
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.compression import CompressionSettings
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport, TransferError
+from appfl_gc.protocol.reference import PACKED
 from appfl_gc.protocol.wire import Json, WireError, as_object
 from appfl_gc.site.outbox import Kept, Outbox
 from appfl_gc.site.roles.context import Answer, CallContext
@@ -105,9 +106,10 @@ def _send(
 ) -> Answer:
     """Put ``payload`` into the granted store. What then fails costs nothing where the outbox has it (``kept``)."""
     call, begun = context.call, time.perf_counter()
+    grant = as_object(call.args.get("grant"), "The grant")
     try:
-        with contextlib.closing(from_grant(as_object(call.args.get("grant"), "The grant"))) as store:
-            far = goes_far(as_object(call.args.get("grant"), "The grant"), payload.size)
+        with contextlib.closing(from_grant(grant)) as store:
+            far = goes_far(grant, payload.size)
             reference = store.put(coding.sealed(payload, coding_of(call, UPDATE)) if far else payload)
     except (AppflGcError, OSError) as error:
         if kept is None:
@@ -132,7 +134,7 @@ def _send(
 
 def _described(payload: Encoded) -> dict[str, Json]:
     """What compression did, for the metrics."""
-    if payload.codec != coding.PACKED:
+    if payload.codec != PACKED:
         return {}
     from appfl_gc.payload.compression.packing import Packed
 

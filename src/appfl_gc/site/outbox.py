@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.measures import Measures
-from appfl_gc.protocol.reference import HELD, Ref
+from appfl_gc.protocol.reference import HELD, SEALED, Ref
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.wire import Json, WireError, as_object, load_json
 from appfl_gc.site.policy import OutboxLimits
@@ -66,7 +66,7 @@ def _request(call: Call) -> str:
         if name not in {"acknowledged", "grant", "compute_again", "of"}
     }
     # A model that is encrypted anew has another checksum, although it is the same.
-    payloads = {name: ref.checksum for name, ref in call.payloads.items() if "sealed" not in ref.codec}
+    payloads = {name: ref.checksum for name, ref in call.payloads.items() if not ref.codec.endswith(SEALED)}
     return _digest(json.dumps([call.channel, args, payloads, call.seed, call.threads], sort_keys=True))
 
 

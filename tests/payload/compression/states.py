@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 
 from appfl_gc.payload.codec import Encoding, Layout, tensor_bytes
-from appfl_gc.payload.compression.packing import Packed, pack, unpack_into
+from appfl_gc.payload.compression.packing import Packed, pack
+from appfl_gc.payload.compression.unpacking import unpack_into
 from appfl_gc.protocol.compression import CompressionSettings
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]

@@ -17,15 +17,11 @@ from appfl_gc.payload.compression.installed import check_installed
 from appfl_gc.payload.compression.numbers import numbers
 from appfl_gc.payload.compression.piece_encoder import EncodedPiece
 from appfl_gc.payload.compression.plan import KEEP_ALL, Piece, cut, stretches
-from appfl_gc.payload.compression.unpacking import unpack_into
 from appfl_gc.payload.files import nameless_file, write_all_at
 from appfl_gc.payload.workers import for_each
 from appfl_gc.protocol.compression import CompressionSettings
 from appfl_gc.protocol.errors import TransferError
-
-__all__ = ["CODEC", "Packed", "largest_packed", "pack", "unpack_into"]
-
-CODEC = "packed-1"
+from appfl_gc.protocol.reference import PACKED
 
 
 class Tensors(Protocol):
@@ -57,7 +53,7 @@ class Packed:
     @property
     def codec(self) -> str:
         """See ``Encoded.codec``."""
-        return CODEC
+        return PACKED
 
     def chunks(self) -> Iterator[memoryview]:
         """See ``Encoded.chunks``."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from appfl_gc.config.connectors import FileArguments
-from appfl_gc.payload.files import replacing, write_chunks
+from appfl_gc.payload.files import open_regular, replacing, write_chunks
 from appfl_gc.payload.proxystore.parts import Landing
 from appfl_gc.payload.retry import check
 from appfl_gc.protocol.errors import TransferError
@@ -98,16 +98,13 @@ class FileParts:
         """See ``Parts.open``. Nothing but a regular file of this size is opened; links are not followed."""
         path = self.directory / name
         try:
-            # O_NONBLOCK: a named pipe in the file's place must not hold us up.
-            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            file = open_regular(path, size)
         except OSError as error:
             raise TransferError(
                 f"The object {path} can't be read: {error.strerror}.",
                 "Server and site must see the same directory, and both be permitted to read its files.",
             ) from None
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-            os.close(file)
+        if file is None:
             raise TransferError(f"{path} is not a regular file of {size:,} bytes.")
         return file
 

@@ -17,6 +17,7 @@ from appfl_gc.payload.checksum import STRONG, Checksum
 from appfl_gc.payload.proxystore.parts import Landing, Parts, part_name, part_places, split
 from appfl_gc.payload.proxystore.removal import SWEEP_SECONDS, Removal
 from appfl_gc.payload.retry import Patience, retry
+from appfl_gc.payload.store import ignore
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
@@ -29,10 +30,6 @@ SCHEME = "proxystore"
 LOCATOR = re.compile(r"[0-9a-f]{32}")
 SAMPLE_BYTES = 100_000
 MOST_BEHIND = 16 << 20
-
-
-def _ignore(_done: int) -> None:
-    """Hears of progress and does nothing."""
 
 
 class ProxyStoreStore:
@@ -72,7 +69,7 @@ class ProxyStoreStore:
         self._locator, self._largest = locator, largest
         self._removal = Removal(parts)
 
-    def put(self, payload: Encoded, sent: Callable[[int], None] = _ignore) -> Ref:
+    def put(self, payload: Encoded, sent: Callable[[int], None] = ignore) -> Ref:
         """See ``Store.put``. A part's checksum is taken while it is sent; nothing is copied for either."""
         if self._largest is not None and payload.size > self._largest:
             raise TransferError(
@@ -142,7 +139,7 @@ class ProxyStoreStore:
         ref = once.put(sample)
         try:
             with tempfile.TemporaryFile() as file:
-                once.fetch(ref, file.fileno(), _ignore)
+                once.fetch(ref, file.fileno(), ignore)
                 if os.pread(file.fileno(), ref.size + 1, 0) != sample.data:
                     raise TransferError("A small payload came back from the store with other bytes.")
         finally:

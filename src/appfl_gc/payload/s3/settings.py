@@ -8,17 +8,18 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appfl_gc.config.s3_names import ADDRESS, BUCKET
+from appfl_gc.payload.files import open_no_link
 from appfl_gc.protocol.errors import UsageError
 
 LONGEST_LIFE = 7 * 24 * 3600
 """Seconds: S3 signs no URL for longer."""
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 BUCKET_HINT = (
     "A bucket's name has 3 to 63 lowercase letters, digits, dots and hyphens, begins and ends with a letter or "
     "digit, and stands without s3:// before it."
 )
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){0,5}")
-_ENDPOINT = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
+_WITH_PATH = re.compile(r"https?://[^\s/@?#]+/[^\s@?#]*")
 _LONGEST_FILE = 4096
 
 
@@ -46,20 +47,20 @@ class S3Settings:
     prefix: str = "appfl_gc"
 
     def __post_init__(self) -> None:
-        if not _BUCKET.fullmatch(self.bucket):
+        if not BUCKET.fullmatch(self.bucket):
             raise UsageError(
                 f"{self.bucket[:80]!r} is no name of an S3 bucket.",
                 BUCKET_HINT,
             )
-        found = _ENDPOINT.fullmatch(self.endpoint_url or "https://amazon")
-        if found is None:
+        if self.endpoint_url and not ADDRESS.fullmatch(self.endpoint_url):
+            if _WITH_PATH.fullmatch(self.endpoint_url):
+                raise UsageError(
+                    "The endpoint_url of the S3 store has a path after its host; it is of the form "
+                    "https://host[:port].",
+                    "The bucket's name belongs into s3_bucket.",
+                )
             raise UsageError(
                 "The endpoint_url of the S3 store is not of the form https://host[:port], without user or password."
-            )
-        if found.group(1) not in (None, "/"):
-            raise UsageError(
-                "The endpoint_url of the S3 store has a path after its host; it is of the form https://host[:port].",
-                "The bucket's name belongs into s3_bucket.",
             )
         if not 60 <= self.url_seconds <= LONGEST_LIFE:
             raise UsageError(
@@ -95,8 +96,7 @@ def read_credentials(path: Path) -> Credentials:
         UsageError: if it is something else, with what to do about it, and nothing of its content.
     """
     try:
-        # O_NONBLOCK: a named pipe must not hold us up.
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_no_link(path)
     except OSError as error:
         if path.is_symlink():
             raise UsageError(
