@@ -14,7 +14,7 @@ from appfl_gc.protocol.update_spec import Meaning
 
 def metas(*sizes: int) -> list[UpdateMeta]:
     return [
-        UpdateMeta(UpdateId(f"client{i}", 1), 0, size, 1, Timing(0, 0, 0)) for i, size in enumerate(sizes)
+        UpdateMeta(UpdateId(f"client{i}", 1), 0, size, 1, Timing(0, 0, 0, 0)) for i, size in enumerate(sizes)
     ]
 
 

@@ -49,7 +49,7 @@ def land(arena: Arena, states: Sequence[State], slots: Sequence[int]) -> None:
 
 
 def metas(count: int) -> list[UpdateMeta]:
-    return [UpdateMeta(UpdateId(f"c{i}", 1), 0, 10 + i, 1, Timing(0, 0, 0)) for i in range(count)]
+    return [UpdateMeta(UpdateId(f"c{i}", 1), 0, 10 + i, 1, Timing(0, 0, 0, 0)) for i in range(count)]
 
 
 def reduced(tmp_path: Path, states: Sequence[State], slots: Sequence[int], threads: int = 1) -> bytes:

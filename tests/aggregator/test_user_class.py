@@ -24,7 +24,7 @@ from appfl_gc.site.source_loader import SourceLoader
 from appfl_gc.site.user_errors import user_frames
 
 STATE = {"w": torch.ones(2), "n": torch.tensor(1)}
-METAS = [UpdateMeta(UpdateId(name, 1), 0, size, 5, Timing(0, 0, 0)) for name, size in (("a", 1), ("b", 3))]
+METAS = [UpdateMeta(UpdateId(name, 1), 0, size, 5, Timing(0, 0, 0, 0)) for name, size in (("a", 1), ("b", 3))]
 
 
 def run(aggregator: Any, states: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:

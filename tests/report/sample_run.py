@@ -47,7 +47,7 @@ def started(clients: Sequence[str] = ("A", "B"), rounds: int = 3) -> RunStarted:
 
 def trained(client: str, number: int, accuracy: float = 90.0, queue: float = 1.0) -> ClientTrained:
     metrics = {"train_loss": 0.4, "val_loss": 0.25, "val_accuracy": accuracy}
-    return ClientTrained(client, number, 100, 2000, Timing(queue, 2.0, 0.5), metrics)
+    return ClientTrained(client, number, 100, 2000, Timing(queue, 2.0, 0.5, 1.5), metrics)
 
 
 def finished(

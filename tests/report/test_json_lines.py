@@ -48,7 +48,7 @@ def test_the_last_object_is_the_summary() -> None:
 
 
 def test_numbers_that_json_lacks_are_null() -> None:
-    event = ClientTrained("A", 1, 1, 1, Timing(0, 0, 0), {"val_loss": float("nan"), "other": float("inf")})
+    event = ClientTrained("A", 1, 1, 1, Timing(0, 0, 0, 0), {"val_loss": float("nan"), "other": float("inf")})
     assert objects_of(started(), event)[-1]["metrics"] == {"val_loss": None, "other": None}
 
 

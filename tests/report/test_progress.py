@@ -23,7 +23,7 @@ def test_a_client_sums_bytes_and_updates_over_rounds() -> None:
 
 def test_mean_seconds_are_per_accepted_update() -> None:
     progress = progress_after(started(), trained("A", 1, queue=1.0), trained("A", 2, queue=3.0))
-    assert progress.clients["A"].mean == Timing(2.0, 2.0, 0.5)
+    assert progress.clients["A"].mean == Timing(2.0, 2.0, 0.5, 1.5)
     assert progress.clients["B"].mean is None
 
 

@@ -30,7 +30,7 @@ from appfl_gc.scheduler.sync import SyncScheduler
 
 
 def arrived(client: str, round_: int) -> Arrived:
-    return Arrived(UpdateMeta(UpdateId(client, round_), round_ - 1, 10, 5, Timing(0, 0, 0)))
+    return Arrived(UpdateMeta(UpdateId(client, round_), round_ - 1, 10, 5, Timing(0, 0, 0, 0)))
 
 
 def refused(client: str, round_: int) -> Refused:

@@ -60,11 +60,13 @@ class Timing:
         queue: turn-around minus what the site accounts for: batch queue, control plane, network.
         compute: loading, training and encoding at the site.
         transfer: moving payloads.
+        train: the part of ``compute`` that was local steps and validation.
     """
 
     queue: float
     compute: float
     transfer: float
+    train: float
 
     @classmethod
     def split(cls, turn_around: float, site: Measures) -> Timing:
@@ -73,4 +75,15 @@ class Timing:
             queue=max(0.0, turn_around - site.site),
             compute=site.load + site.train + site.encode,
             transfer=site.transfer,
+            train=site.train,
         )
+
+    @property
+    def turn_around(self) -> float:
+        """Seconds from the dispatch to the accepted update."""
+        return self.queue + self.compute + self.transfer
+
+    @property
+    def overhead(self) -> float:
+        """Seconds of ``turn_around`` that do not depend on the number of local steps."""
+        return self.turn_around - self.train

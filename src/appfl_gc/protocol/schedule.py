@@ -28,6 +28,8 @@ class UpdateMeta:
         sample_size: training examples at the client.
         steps: local steps really done.
         timing: queue, compute and transfer seconds.
+        numbers: finite numbers that the client's trainer tells, such as metrics or an ADMM penalty. A site chose
+            them: who uses one checks it.
     """
 
     update: UpdateId
@@ -35,13 +37,21 @@ class UpdateMeta:
     sample_size: int
     steps: int
     timing: Timing
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Started:
-    """The run begins with these clients, in configuration order."""
+    """The run begins.
+
+    Attributes:
+        clients: who takes part, in configuration order.
+        awaited: those of them that are not up yet; ``ClientUp`` tells when each is. Always empty for a scheduler
+            that ``waits_for_all``.
+    """
 
     clients: tuple[str, ...]
+    awaited: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Aggregated:
-    """The global model has a new version."""
+    """The global model has a new version: the event that follows an ``Aggregate``, before any other."""
 
     version: int
 
@@ -105,7 +115,10 @@ class Dispatch:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """Fold these updates into the global model; each with its staleness in versions. Order is client order."""
+    """Fold these updates into the global model; each with its staleness in versions.
+
+    The order is client order, and by dispatch where a client has several. It is the last of its step's actions.
+    """
 
     updates: tuple[tuple[UpdateId, int], ...]
 

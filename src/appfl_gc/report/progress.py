@@ -56,7 +56,7 @@ class ClientProgress:
     bytes_up: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     timing: Timing | None = None
-    total: Timing = field(default_factory=lambda: Timing(0.0, 0.0, 0.0))
+    total: Timing = field(default_factory=lambda: Timing(0.0, 0.0, 0.0, 0.0))
     error: ErrorReport | None = None
 
     @property
@@ -65,7 +65,7 @@ class ClientProgress:
         if not self.updates:
             return None
         total, count = self.total, self.updates
-        return Timing(total.queue / count, total.compute / count, total.transfer / count)
+        return Timing(total.queue / count, total.compute / count, total.transfer / count, total.train / count)
 
 
 @dataclass(frozen=True)
@@ -183,5 +183,8 @@ class RunProgress:
         client.updates += 1
         total, last = client.total, event.timing
         client.total = Timing(
-            total.queue + last.queue, total.compute + last.compute, total.transfer + last.transfer
+            total.queue + last.queue,
+            total.compute + last.compute,
+            total.transfer + last.transfer,
+            total.train + last.train,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appfl_gc.payload.grants import granted, large_part
 from appfl_gc.protocol.call import Call
@@ -81,9 +81,9 @@ class Intake:
         identity = flight.call.identity
         update = _update_id(flight.call)
         split = Timing.split(landing.answered - flight.sent, reply.measures)
-        timing = Timing(split.queue, split.compute, split.transfer + seconds)
-        meta = UpdateMeta(update, flight.version, landing.sample_size, reply.measures.steps, timing)
+        timing = replace(split, transfer=split.transfer + seconds)
         metrics = numeric_metrics(reply.values.get("metrics"))
+        meta = UpdateMeta(update, flight.version, landing.sample_size, reply.measures.steps, timing, metrics)
         self._warn_of_missing(identity.client, reply.values.get("metrics"), metrics)
         self._accepted[update] = Accepted(meta, landing.slot, metrics, reference)
         self._journal.append(

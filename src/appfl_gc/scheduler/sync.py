@@ -20,6 +20,7 @@ from appfl_gc.protocol.schedule import (
     Stopping,
     UpdateId,
 )
+from appfl_gc.scheduler.base import Counts
 
 
 class SyncScheduler:
@@ -40,6 +41,9 @@ class SyncScheduler:
         UserCodeError: if there is less than one round.
         NotSupportedError: if ``same_init_model`` is False.
     """
+
+    counts = Counts.ROUNDS
+    waits_for_all = True
 
     def __init__(self, num_global_epochs: int, same_init_model: bool = True) -> None:
         if num_global_epochs < 1:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
 from appfl_gc.protocol.schedule import Action, Aggregate, Dispatch, Event, Started
-from appfl_gc.scheduler.base import Scheduler
+from appfl_gc.scheduler.base import Counts, Scheduler
 from appfl_gc.site.user_errors import user_errors
 
 _ACTIONS = get_args(Action)
@@ -16,6 +16,9 @@ _ACTIONS = get_args(Action)
 
 class UserScheduler:
     """Checks what a user's scheduler answers, so that a mistake in it is told as one."""
+
+    counts = Counts.ROUNDS
+    waits_for_all = True
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
