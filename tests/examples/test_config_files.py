@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from appfl_gc.config import Severity, check, load
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MNIST = EXAMPLES / "resources" / "config_gc" / "mnist"
 
@@ -65,6 +67,50 @@ WITH_VALIDATION = {
     "server_configs.val_data_configs.dataset_name": "get_mnist_testset",
     "server_configs.val_data_configs.batch_size": 64,
 }
+DIFFERENCES = {"client_configs.train_configs.send_gradient": True}
+POLYNOMIAL = {
+    "server_configs.aggregator_kwargs.staleness_fn": "polynomial",
+    "server_configs.aggregator_kwargs.staleness_fn_kwargs.a": 0.5,
+    "server_configs.aggregator_kwargs.alpha": 0.9,
+    "server_configs.aggregator_kwargs.gradient_based": True,
+}
+ASYNC = {
+    **DIFFERENCES,
+    **POLYNOMIAL,
+    "server_configs.scheduler": "AsyncScheduler",
+    "server_configs.aggregator": "FedAsyncAggregator",
+    "server_configs.num_global_epochs": 20,
+}
+COMPASS = {
+    **DIFFERENCES,
+    **POLYNOMIAL,
+    "server_configs.scheduler": "CompassScheduler",
+    "server_configs.scheduler_kwargs.max_local_steps": 100,
+    "server_configs.scheduler_kwargs.min_local_steps": 20,
+    "server_configs.scheduler_kwargs.speed_momentum": 0.9,
+    "server_configs.scheduler_kwargs.latest_time_factor": 1.5,
+    "server_configs.aggregator": "FedCompassAggregator",
+    "server_configs.aggregator_kwargs.weights": "equal",
+    "server_configs.num_global_epochs": 20,
+}
+QUEUE = {
+    **DIFFERENCES,
+    "client_configs.train_configs.num_local_steps": 20,
+    "server_configs.scheduler": "QueueScheduler",
+    "server_configs.scheduler_kwargs.t_sync": 23,
+    "server_configs.scheduler_kwargs.lr_base": 0.001,
+    "server_configs.scheduler_kwargs.warm_up_steps": 20,
+    "server_configs.scheduler_kwargs.alpha_queue": 0.5,
+    "server_configs.scheduler_kwargs.alpha_compute": 0.5,
+    "server_configs.scheduler_kwargs.safety_buffer": 5,
+    "server_configs.scheduler_kwargs.admission_tolerance": 0.15,
+    "server_configs.aggregator": "FedQueueAggregator",
+    "server_configs.aggregator_kwargs.weights": "equal",
+    "server_configs.aggregator_kwargs.staleness_fn": "harmonic",
+    "server_configs.aggregator_kwargs.staleness_fn_kwargs.beta": 0.5,
+    "server_configs.num_global_epochs": 20,
+}
+NO_MODE = ("server_configs.aggregator_kwargs.client_weights_mode",)
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -82,6 +128,59 @@ def read(name: str) -> Any:
 def test_the_server_files_are_the_published_ones() -> None:
     assert flat(read("server_fedavg.yaml")) == PUBLISHED_SERVER
     assert flat(read("server_fedavg_withval.yaml")) == PUBLISHED_SERVER | WITH_VALIDATION
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "left_out"),
+    [
+        ("server_fedasync.yaml", ASYNC, ()),
+        ("server_fedcompass.yaml", COMPASS, NO_MODE),
+        ("server_fedcompass_withval.yaml", COMPASS | WITH_VALIDATION, NO_MODE),
+        ("server_fedqueue.yaml", QUEUE, NO_MODE),
+        (
+            "server_fedbuff.yaml",
+            ASYNC
+            | {
+                "server_configs.aggregator": "FedBuffAggregator",
+                "server_configs.aggregator_kwargs.K": 2,
+            },
+            (),
+        ),
+    ],
+)
+def test_the_other_algorithms_change_what_the_published_files_change(
+    name: str, changed: dict[str, Any], left_out: tuple[str, ...]
+) -> None:
+    expected = {key: value for key, value in PUBLISHED_SERVER.items() if key not in left_out}
+    assert flat(read(name)) == expected | changed
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.name for path in MNIST.glob("server_*.yaml") if "fedavg" not in path.name)
+)
+def test_every_algorithm_is_valid_without_a_warning(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = check(MNIST / name, MNIST / "clients.yaml", strict=True)
+    assert [item for item in found if item.severity is not Severity.NOTE] == []
+
+
+def test_the_old_place_of_the_bucket_without_a_bucket_leaves_s3_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(EXAMPLES)
+    tree = read("server_fedasync.yaml")
+    del tree["client_configs"]["comm_configs"]["s3_configs"]
+    tree["client_configs"]["comm_configs"]["globus_compute_configs"] = {
+        "s3_bucket": None,
+        "s3_creds_file": None,
+    }
+    older = tmp_path / "server.yaml"
+    older.write_text(yaml.safe_dump(tree))
+    federation = load(older, MNIST / "clients.yaml")
+    assert not federation.server_configs.comm_configs.s3_configs.enable_s3
+    assert [client.comm_configs.s3_configs.enable_s3 for client in federation.clients] == [False, False]
 
 
 @pytest.mark.parametrize("name", ["clients.yaml", "clients_globus.yaml"])
