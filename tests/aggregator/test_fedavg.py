@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from appfl_gc.aggregator.fedavg import MOST_EXAMPLES, FedAvgAggregator
+from appfl_gc.aggregator.base import Block, Cohort
+from appfl_gc.aggregator.client_weights import MOST_EXAMPLES
+from appfl_gc.aggregator.fedavg import FedAvgAggregator
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
@@ -18,21 +20,28 @@ def metas(*sizes: int) -> list[UpdateMeta]:
     ]
 
 
+COHORT = Cohort(10, 1000)
+
+
+def weights(mode: str, *sizes: int) -> list[float]:
+    return FedAvgAggregator(mode).weights(metas(*sizes), [0] * len(sizes), COHORT, None)
+
+
 def test_equal() -> None:
-    assert FedAvgAggregator().weights(metas(1, 99), [0, 0]) == [0.5, 0.5]
+    assert weights("equal", 1, 99) == [0.5, 0.5]
 
 
 def test_sample_size() -> None:
-    assert FedAvgAggregator("sample_size").weights(metas(1, 3), [0, 0]) == [0.25, 0.75]
+    assert weights("sample_size", 1, 3) == [0.25, 0.75]
 
 
 @pytest.mark.parametrize("sizes", [(0, 0), (5, -1), (-5, 5), (5, MOST_EXAMPLES + 1), (10**400, 1)])
 def test_sizes_that_cannot_weigh_count_alike(sizes: tuple[int, int]) -> None:
-    assert FedAvgAggregator("sample_size").weights(metas(*sizes), [0, 0]) == [0.5, 0.5]
+    assert weights("sample_size", *sizes) == [0.5, 0.5]
 
 
 def test_a_client_without_examples_does_not_count_beside_one_with_many() -> None:
-    assert FedAvgAggregator("sample_size").weights(metas(0, MOST_EXAMPLES), [0, 0]) == [0.0, 1.0]
+    assert weights("sample_size", 0, MOST_EXAMPLES) == [0.0, 1.0]
 
 
 def test_unknown_mode() -> None:
@@ -42,7 +51,8 @@ def test_unknown_mode() -> None:
 
 def test_a_difference_is_taken_from_the_model_and_a_value_replaces_it() -> None:
     current, updates = torch.tensor([1.0]), torch.tensor([[0.1], [0.3]])
-    fedavg = FedAvgAggregator()
-    assert fedavg.reduce(current, updates, [0.5, 0.5], Meaning.DELTA).item() == pytest.approx(0.8)
-    assert fedavg.reduce(current, updates, [0.5, 0.5], Meaning.VALUE).item() == pytest.approx(0.2)
+    for meaning, expected in ((Meaning.DELTA, 0.8), (Meaning.VALUE, 0.2)):
+        new, state = FedAvgAggregator().reduce(Block(current, updates, meaning, True), [0.5, 0.5])
+        assert new.item() == pytest.approx(expected)
+        assert not state
     assert current.item() == 1.0

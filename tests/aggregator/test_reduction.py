@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appfl_gc.aggregator import reduction
+from appfl_gc.aggregator.base import Aggregator, Block, Cohort, Seen
+from appfl_gc.aggregator.blocks import LARGEST_BLOCK, LARGEST_ROWS, block_length, runs, spans
 from appfl_gc.aggregator.fedavg import FedAvgAggregator
-from appfl_gc.aggregator.reduction import aggregate, reduce_model
+from appfl_gc.aggregator.reduction import aggregate
 from appfl_gc.aggregator.user_blocks import UserBlockAggregator
 from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.payload import model_file
@@ -23,7 +24,6 @@ from appfl_gc.payload.stores import FileStore, InlineStore
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
-from appfl_gc.protocol.update_spec import Meaning
 
 State = dict[str, torch.Tensor]
 
@@ -55,10 +55,12 @@ def metas(count: int) -> list[UpdateMeta]:
 def reduced(tmp_path: Path, states: Sequence[State], slots: Sequence[int], threads: int = 1) -> bytes:
     current, out = tmp_path / "current", tmp_path / "out"
     model_file.write(model(0, states[0]["conv.bias"].numel()), current)
-    weights = FedAvgAggregator("sample_size").weights(metas(len(states)), [0] * len(states))
+    aggregator, ages = FedAvgAggregator("sample_size"), [0] * len(states)
     with Arena(spec_of(states[0]), max(slots) + 1) as arena:
         land(arena, states, slots)
-        reduce_model(FedAvgAggregator(), current, arena, slots, weights, out, threads, durable=False)
+        aggregate(
+            aggregator, current, arena, slots, metas(len(states)), ages, out, threads=threads, durable=False
+        )
     return out.read_bytes()
 
 
@@ -110,12 +112,10 @@ def test_a_tensor_has_the_same_bits_wherever_it_lies(tmp_path: Path) -> None:
     alone = {name: tensor.clone() for name, tensor in model_file.open(tmp_path / "out").items()}
     current = {"front": torch.zeros(12_345), **model(0, 30_011)}
     model_file.write(current, tmp_path / "moved")
-    weights = FedAvgAggregator("sample_size").weights(metas(7), [0] * 7)
     with Arena(spec_of(current), 7) as arena:
         land(arena, moved, range(7))
-        reduce_model(
-            FedAvgAggregator(), tmp_path / "moved", arena, range(7), weights, tmp_path / "new", 1, False
-        )
+        fedavg = FedAvgAggregator("sample_size")
+        aggregate(fedavg, tmp_path / "moved", arena, range(7), metas(7), [0] * 7, tmp_path / "new")
     result = model_file.open(tmp_path / "new")
     assert all(torch.equal(result[name], alone[name]) for name in alone)
 
@@ -136,25 +136,24 @@ def test_updates_are_untouched(tmp_path: Path) -> None:
 
 
 def test_a_block_of_many_rows_stays_small() -> None:
-    sizes = [reduction._block_length(rows) for rows in (1, 16, 17, 65, 200, 10_000)]
+    sizes = [block_length(rows) for rows in (1, 16, 17, 65, 200, 10_000)]
     assert all(size & (size - 1) == 0 for size in sizes)
-    assert sizes[0] == reduction.LARGEST_BLOCK
-    assert sizes[4] * 200 <= reduction.LARGEST_ROWS
+    assert sizes[0] == LARGEST_BLOCK
+    assert sizes[4] * 200 <= LARGEST_ROWS
 
 
-@given(st.integers(1, 50_000), st.integers(1, 50_000), st.sampled_from([1 << 12, 1 << 14]))
-def test_blocks_cover_a_run_and_end_at_multiples_of_their_length(
-    first: int, second: int, longest: int
-) -> None:
+@given(st.integers(1, 50_000), st.integers(1, 50_000), st.sampled_from([200, 1000]))
+def test_blocks_cover_a_run_and_end_at_multiples_of_their_length(first: int, second: int, rows: int) -> None:
     layout = Layout.of(spec_of({"a": torch.empty(first).double(), "b": torch.empty(second)}))
-    for run in layout.runs():
-        size = 8 if run.dtype == "float64" else 4
-        place = (layout.start + run.offset) // size
-        blocks = list(reduction._blocks(layout, run, longest))
-        assert [begin for _, begin, _ in blocks] == [0, *(end for _, _, end in blocks[:-1])]
-        assert blocks[-1][2] == run.numel
-        assert all((place + end) % longest == 0 for _, _, end in blocks[:-1])
-        assert all(end - begin <= longest for _, begin, end in blocks)
+    longest = block_length(rows)
+    for run in runs(layout.spec, (), splits=False):
+        size = 8 if run.segment.dtype == "float64" else 4
+        place = (layout.start + run.segment.offset) // size
+        blocks = list(spans(layout, run, rows))
+        assert [span.begin for span in blocks] == [0, *(span.end for span in blocks[:-1])]
+        assert blocks[-1].end == run.segment.numel
+        assert all((place + span.end) % longest == 0 for span in blocks[:-1])
+        assert all(span.end - span.begin <= longest for span in blocks)
 
 
 def test_a_missing_update_is_an_error_not_zeros(tmp_path: Path) -> None:
@@ -162,32 +161,26 @@ def test_a_missing_update_is_an_error_not_zeros(tmp_path: Path) -> None:
     with Arena(spec_of(model(1)), 3) as arena:
         land(arena, [model(1), model(2)], [0, 2])
         with pytest.raises(Exception, match="Slot 1 holds no update"):
-            reduce_model(
-                FedAvgAggregator(),
-                tmp_path / "current",
-                arena,
-                [0, 1, 2],
-                [1 / 3] * 3,
-                tmp_path / "out",
-                1,
-                False,
-            )
+            fedavg = FedAvgAggregator()
+            aggregate(fedavg, tmp_path / "current", arena, [0, 1, 2], metas(3), [0] * 3, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-class Broken:
+class Broken(Aggregator):
     """An aggregator whose blocks are wrong in a way of the test's choice."""
 
     def __init__(self, block: torch.Tensor) -> None:
         self.block = block
 
-    def weights(self, metas: Sequence[UpdateMeta], staleness: Sequence[int]) -> list[float]:
+    def weights(
+        self, metas: Sequence[UpdateMeta], staleness: Sequence[int], cohort: Cohort, seen: Seen | None
+    ) -> list[float]:
         return [1.0] * len(metas)
 
     def reduce(
-        self, global_block: torch.Tensor, updates: torch.Tensor, weights: Sequence[float], meaning: Meaning
-    ) -> torch.Tensor:
-        return self.block
+        self, block: Block, weights: Sequence[float]
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        return self.block, {}
 
 
 @pytest.mark.parametrize(
@@ -207,8 +200,16 @@ def test_a_wrong_block_ends_the_aggregation(
     with Arena(spec_of(state), 1) as arena:
         land(arena, [state], [0])
         with pytest.raises(UserCodeError, match=message):
-            reduce_model(
-                Broken(block), tmp_path / "current", arena, [0], [1.0], tmp_path / "out", threads, False
+            aggregate(
+                Broken(block),
+                tmp_path / "current",
+                arena,
+                [0],
+                metas(1),
+                [0],
+                tmp_path / "out",
+                threads=threads,
+                durable=False,
             )
     assert [path.name for path in tmp_path.iterdir()] == ["current"]
 
@@ -218,7 +219,7 @@ def test_a_model_that_is_not_the_updates(tmp_path: Path) -> None:
     with Arena(spec_of({"w": torch.ones(2)}), 1) as arena:
         land(arena, [{"w": torch.ones(2)}], [0])
         with pytest.raises(UserCodeError, match="'w'"):
-            reduce_model(FedAvgAggregator(), tmp_path / "current", arena, [0], [1.0], tmp_path / "out", 1)
+            aggregate(FedAvgAggregator(), tmp_path / "current", arena, [0], metas(1), [0], tmp_path / "out")
 
 
 def test_torchs_thread_count_is_as_before(tmp_path: Path) -> None:
@@ -284,14 +285,11 @@ def test_a_whole_model_class_may_keep_the_updates_and_write_to_them(tmp_path: Pa
 
 
 def test_a_failure_in_a_users_reduce_comes_out_of_the_threads(tmp_path: Path) -> None:
-    class Exits(Broken):
-        def reduce(
-            self,
-            global_block: torch.Tensor,
-            updates: torch.Tensor,
-            weights: Sequence[float],
-            meaning: Meaning,
-        ) -> torch.Tensor:
+    class Exits:
+        def weights(self, metas: Sequence[UpdateMeta], staleness: Sequence[int]) -> list[float]:
+            return [1.0] * len(metas)
+
+        def reduce(self, *block: object) -> torch.Tensor:
             raise SystemExit(3)
 
     state = {"w": torch.ones(2), "n": torch.tensor(1)}
@@ -300,7 +298,7 @@ def test_a_failure_in_a_users_reduce_comes_out_of_the_threads(tmp_path: Path) ->
         land(arena, [state], [0])
         with pytest.raises(UserCodeError, match=r"Exits\.reduce failed: sys.exit\(3\)"):
             aggregate(
-                UserBlockAggregator(Exits(torch.ones(2))),
+                UserBlockAggregator(Exits()),
                 tmp_path / "current",
                 arena,
                 [0],

@@ -16,8 +16,8 @@ def test_fedavg() -> None:
 
 
 def test_published_ones_that_are_not_built() -> None:
-    with pytest.raises(NotSupportedError, match=r"FedAsyncAggregator is not supported yet") as caught:
-        make_aggregator("FedAsyncAggregator", {})
+    with pytest.raises(NotSupportedError, match=r"VFLAggregator is not supported yet") as caught:
+        make_aggregator("VFLAggregator", {})
     assert "FedAvgAggregator" in caught.value.hint
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from appfl_gc.aggregator.base import Block, Cohort
 from appfl_gc.aggregator.fedavg import FedAvgAggregator
 from appfl_gc.aggregator.user_blocks import UserBlockAggregator
 from appfl_gc.aggregator.user_class import UserClassAggregator, adapt
@@ -24,6 +25,7 @@ from appfl_gc.site.source_loader import SourceLoader
 from appfl_gc.site.user_errors import user_frames
 
 STATE = {"w": torch.ones(2), "n": torch.tensor(1)}
+COHORT = Cohort(2, 4)
 METAS = [UpdateMeta(UpdateId(name, 1), 0, size, 5, Timing(0, 0, 0, 0)) for name, size in (("a", 1), ("b", 3))]
 
 
@@ -96,9 +98,10 @@ def test_a_native_class_gets_the_arguments_that_it_takes() -> None:
     aggregator = adapt(Native, {"client_weights_mode": "sample_size", **injected})
     assert isinstance(aggregator, UserBlockAggregator)
     assert aggregator.instance.client_weights_mode == "sample_size"
-    assert aggregator.weights(METAS, [0, 2]) == [0.25, 0.75]
+    assert aggregator.weights(METAS, [0, 2], COHORT, None) == [0.25, 0.75]
     rows = torch.tensor([[1.0], [3.0]])
-    assert aggregator.reduce(torch.zeros(1), rows, [0.25, 0.75], Meaning.VALUE).tolist() == [2.5]
+    new, _ = aggregator.reduce(Block(torch.zeros(1), rows, Meaning.VALUE, True), [0.25, 0.75])
+    assert new.tolist() == [2.5]
 
 
 def test_a_class_with_neither_interface() -> None:
@@ -205,8 +208,8 @@ class Mine:
     with pytest.raises(UserCodeError) as caught:
         aggregator = adapt(cls, {})
         assert isinstance(aggregator, UserBlockAggregator)
-        aggregator.weights(METAS, [0, 0])
-        aggregator.reduce(torch.zeros(1), torch.zeros(2, 1), [1, 1], Meaning.VALUE)
+        aggregator.weights(METAS, [0, 0], COHORT, None)
+        aggregator.reduce(Block(torch.zeros(1), torch.zeros(2, 1), Meaning.VALUE, True), [1, 1])
     assert "Mine" in caught.value.message
     assert told in caught.value.message
     assert user_frames(caught.value) == ("mine.py:3 in fail",)
@@ -237,7 +240,7 @@ class Answers:
     ],
 )
 def test_numbers_of_any_kind_are_weights(weights: Any) -> None:
-    numbers = UserBlockAggregator(Answers(weights)).weights(METAS, [0, 0])
+    numbers = UserBlockAggregator(Answers(weights)).weights(METAS, [0, 0], COHORT, None)
     assert numbers == [1.0, 3.0]
     assert all(type(number) is float for number in numbers)
 
@@ -266,7 +269,7 @@ def test_weights_that_are_not_a_number_for_each_update(weights: Any) -> None:
     with pytest.raises(
         UserCodeError, match=r"Answers\.weights returned .*expected 2 finite numbers"
     ) as caught:
-        UserBlockAggregator(Answers(weights)).weights(METAS, [0, 0])
+        UserBlockAggregator(Answers(weights)).weights(METAS, [0, 0], COHORT, None)
     assert "order of metas" in caught.value.hint
 
 
@@ -286,5 +289,5 @@ def test_blocks_that_are_not_the_models(block: Any, found: str) -> None:
     message = rf"Answers\.reduce returned {found}.*; expected torch.float32 of shape \[2\]\."
     with pytest.raises(UserCodeError, match=message):
         UserBlockAggregator(Answers(block=block)).reduce(
-            torch.zeros(2), torch.zeros(2, 2), [1, 1], Meaning.VALUE
+            Block(torch.zeros(2), torch.zeros(2, 2), Meaning.VALUE, True), [1, 1]
         )

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 
+from appfl_gc.aggregator.base import NO_ROWS, Aggregator, Block, Cohort, Seen
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.schedule import UpdateMeta
-from appfl_gc.protocol.update_spec import Meaning
 from appfl_gc.site.user_errors import user_errors
 
 
-class UserBlockAggregator:
-    """An ``Aggregator`` made of a user's object with ``weights`` and ``reduce``.
+class UserBlockAggregator(Aggregator):
+    """An ``Aggregator`` made of a user's object.
 
     Args:
-        instance: an object of the user's class.
+        instance: an object of the user's class, either with ``weights(metas, staleness)`` and
+            ``reduce(global_block, updates, weights, meaning)``, or derived from one of this package's aggregators.
     """
 
     def __init__(self, instance: Any) -> None:
         self.instance = instance
         self.name = type(instance).__name__
+        self._derived = isinstance(instance, Aggregator)
+        if self._derived:
+            self.state, self.looks, self.splits = instance.state, instance.looks, instance.splits
 
-    def weights(self, metas: Sequence[UpdateMeta], staleness: Sequence[int]) -> list[float]:
+    def look(self, block: Block) -> Seen:
+        """See ``Aggregator.look``."""
+        with user_errors(f"{self.name}.look failed"), torch.no_grad():
+            seen: Seen = self.instance.look(block)
+            return seen
+
+    def weights(
+        self, metas: Sequence[UpdateMeta], staleness: Sequence[int], cohort: Cohort, seen: Seen | None
+    ) -> list[float]:
         """See ``Aggregator.weights``. A list, tuple, array or tensor of numbers is taken.
 
         Raises:
             UserCodeError: if the class fails, or answers with something else than a finite number per update.
         """
         with user_errors(f"{self.name}.weights failed"):
-            answer = self.instance.weights(metas, staleness)
+            more = (cohort, seen) if self._derived else ()
+            answer = self.instance.weights(metas, staleness, *more)
             weights = _finite_numbers(answer)
             if weights is None or len(weights) != len(metas):
                 shown = " ".join(repr(answer).split())
@@ -45,24 +58,29 @@ class UserBlockAggregator:
             return weights
 
     def reduce(
-        self, global_block: torch.Tensor, updates: torch.Tensor, weights: Sequence[float], meaning: Meaning
-    ) -> torch.Tensor:
+        self, block: Block, weights: Sequence[float]
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """See ``Aggregator.reduce``.
 
         Raises:
             UserCodeError: if the class fails, or answers with something else than a tensor of the block's shape
                 and dtype.
         """
+        state: Any = NO_ROWS
         with user_errors(f"{self.name}.reduce failed"), torch.no_grad():
-            answer = self.instance.reduce(global_block, updates, weights, meaning)
+            if self._derived:
+                answer, state = self.instance.reduce(block, weights)
+            else:
+                answer = self.instance.reduce(block.current, block.updates, weights, block.meaning)
             found = _description(answer)
-        if found != _description(global_block):
+        expected = _description(block.current)
+        if found != expected:
             raise UserCodeError(
-                f"{self.name}.reduce returned {found}; expected {_description(global_block)}.",
+                f"{self.name}.reduce returned {found}; expected {expected}.",
                 "Return the block's new values, such as new.to(global_block.dtype).",
             )
-        block: torch.Tensor = answer
-        return block
+        new: torch.Tensor = answer
+        return new, state
 
 
 def _finite_numbers(answer: Any) -> list[float] | None:

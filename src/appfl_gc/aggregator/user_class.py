@@ -102,7 +102,7 @@ def adapt(
 ) -> UserBlockAggregator | UserClassAggregator:
     """An aggregator from a user's class.
 
-    A class with ``weights`` and ``reduce`` is taken as an ``Aggregator`` and called with ``**kwargs``. Any other
+    A class with ``weights`` and ``reduce`` folds by blocks and is called with ``**kwargs``. Any other
     needs ``aggregate`` and is constructed as published ones are: ``cls(model, aggregator_configs, logger)``, as
     far as its constructor takes these, else with ``**kwargs``.
 

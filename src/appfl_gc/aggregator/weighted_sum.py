@@ -16,12 +16,16 @@ Rows are added in their order, in groups of ``GROUP``; the bits depend on values
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from appfl_gc.aggregator.base import Block
+from appfl_gc.protocol.update_spec import Meaning
 
 GROUP = 4
 """Rows that are widened together: small enough that a block of them stays in cache."""
@@ -36,6 +40,18 @@ class WeightedSums(threading.local):
 
     def __init__(self) -> None:
         self._space = torch.empty(0, dtype=torch.float64)
+
+    def average(self, block: Block, weights: Sequence[float]) -> torch.Tensor:
+        """The model that the updates of ``block`` mean together, by ``weights`` of sum 1: [b] of its dtype."""
+        if block.meaning is Meaning.DELTA:
+            return self.subtracted(block.current, block.updates, weights)
+        return self.mean(block.updates, weights)
+
+    def moved(self, block: Block, weights: Sequence[float]) -> torch.Tensor:
+        """The model moved towards the updates of ``block`` by ``weights`` of any sum: [b] of its dtype."""
+        if block.meaning is Meaning.DELTA:
+            return self.subtracted(block.current, block.updates, weights)
+        return self.towards(block.current, block.updates, weights)
 
     def mean(self, rows: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
         """The mean of ``rows`` [K, b] by ``weights`` of sum 1: [b] of the same dtype."""
@@ -57,6 +73,38 @@ class WeightedSums(threading.local):
             total = self._sum(rows, weights)
             return torch.sub(start, total, out=total).to(rows.dtype)
         return _narrow(_widen(start) - _wide_sum(rows, weights), rows.dtype)
+
+    def towards(self, start: torch.Tensor, rows: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+        """``start`` [b] plus the sum of ``rows`` - ``start`` by ``weights``: [b] of the same dtype.
+
+        Integers: in ``numpy.longdouble``, so that rows equal to ``start`` leave it as it is.
+        """
+        if rows.dtype in SHORT_FLOATS:
+            total = self._sum(rows, weights)
+            # Not torch.add with a factor: whether that rounds once or twice depends on the place in the block.
+            return total.add_(start.to(torch.float64).mul_(1 - math.fsum(weights))).to(rows.dtype)
+        first = _widen(start)
+        shift = np.zeros_like(first)
+        for row, weight in zip(rows, weights, strict=True):
+            shift += np.longdouble(weight) * (_widen(row) - first)
+        narrow = _narrow(first + shift, rows.dtype)
+        return (
+            narrow
+            if rows.dtype is torch.float64
+            else torch.where(torch.from_numpy(shift == 0), start, narrow)
+        )
+
+    def gradient(self, block: Block, weights: Sequence[float]) -> torch.Tensor:
+        """``block.current`` minus the updates' mean, by ``weights`` of sum 1: [b] in float64.
+
+        It may lie in memory that the next call of this thread overwrites.
+        """
+        value = block.meaning is Meaning.VALUE
+        if block.current.dtype is torch.float64:
+            wide = _wide_sum(block.updates, weights)
+            return _narrow(_widen(block.current) - wide if value else wide, torch.float64)
+        total = self._sum(block.updates, weights)
+        return torch.sub(block.current, total, out=total) if value else total
 
     def _sum(self, rows: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
         """The sum in float64, in memory that the next call of this thread overwrites."""
