@@ -7,7 +7,6 @@ store that others run is kept beside it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -22,6 +21,7 @@ from appfl_gc.protocol.measures import Measures
 from appfl_gc.protocol.reference import HELD, SEALED, Ref
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.wire import Json, WireError, as_object, load_json
+from appfl_gc.site.paths import digest
 from appfl_gc.site.policy import OutboxLimits
 from appfl_gc.site.roles.context import Answer
 
@@ -54,10 +54,6 @@ TORN_DAYS = 1.0
 """Nobody writes a single update for longer."""
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
 def _request(call: Call) -> str:
     """What was asked, without what differs between attempts: identity, nonce, acknowledgements, locators."""
     args = {
@@ -67,7 +63,7 @@ def _request(call: Call) -> str:
     }
     # A model that is encrypted anew has another checksum, although it is the same.
     payloads = {name: ref.checksum for name, ref in call.payloads.items() if not ref.codec.endswith(SEALED)}
-    return _digest(json.dumps([call.channel, args, payloads, call.seed, call.threads], sort_keys=True))
+    return digest(json.dumps([call.channel, args, payloads, call.seed, call.threads], sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -78,10 +74,10 @@ class Outbox:
     limits: OutboxLimits
 
     def _client(self, call: Call) -> Path:
-        return self.directory / _digest(call.identity.run) / _digest(call.identity.client)
+        return self.directory / digest(call.identity.run) / digest(call.identity.client)
 
     def _file(self, call: Call) -> Path:
-        return self._client(call) / f"{call.identity.round:08d}-{_digest(call.channel)}.json"
+        return self._client(call) / f"{call.identity.round:08d}-{digest(call.channel)}.json"
 
     def _make(self, client: Path) -> None:
         """Make a client's directory and those above it, for this user alone."""

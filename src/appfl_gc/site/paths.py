@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,6 +47,16 @@ class SitePaths:
         return self.state / "outbox"
 
     @property
+    def clients(self) -> Path:
+        """What clients' trainers remember between tasks."""
+        return self.state / "clients"
+
+    @property
     def audit(self) -> Path:
         """The audit file, one JSON object a line."""
         return self.home / "audit.jsonl"
+
+
+def digest(*parts: str) -> str:
+    """A file name for texts that somebody else chose, 32 hexadecimal digits."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

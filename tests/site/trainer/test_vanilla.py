@@ -507,8 +507,8 @@ class TestBadInput:
         assert "first.weight has shape (2, 2), the model's has (8, 4)" in message
 
     def test_a_trainer_that_is_not_built_yet_and_one_that_is_unknown(self, make_task: Any) -> None:
-        with pytest.raises(NotSupportedError, match="FedProxTrainer is not supported yet"):
-            run_trainer(make_task(trainer="FedProxTrainer"))
+        with pytest.raises(NotSupportedError, match="MonaiTrainer is not supported yet"):
+            run_trainer(make_task(trainer="MonaiTrainer"))
         assert failure(make_task(trainer="VanilaTrainer")).hint == "Did you mean VanillaTrainer?"
 
     def test_an_error_in_a_loader_worker_names_what_failed(self, make_task: Any) -> None:

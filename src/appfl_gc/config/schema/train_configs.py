@@ -7,7 +7,6 @@ from typing import Literal
 from appfl_gc.config.schema.block import ANY_VALUE, Block, KwargsBlock, Status, ignored, key, not_yet
 
 PRIVACY = "Differential privacy is not built yet."
-ADMM = "Read by the ADMM trainers, which are not built yet."
 LORA = "Read by FedSBTrainer, which is not built yet."
 DEVICE_FORM = r"^(cpu|mps|auto|xpu(:\d+)?|cuda(:\d+)?(,cuda:\d+)*)$"
 
@@ -19,6 +18,17 @@ class DpConfig(Block):
         "Standard deviation of the noise over the clipping norm.", 1.0, why=PRIVACY
     )
     max_grad_norm: float = not_yet("Clipping norm of each sample's gradient.", 1.0, why=PRIVACY)
+
+
+class ResidualBalancing(Block):
+    """When an ADMM trainer changes its penalty: by the factor `tau` where one residual is `mu` times the other."""
+
+    res_on: bool = key("Once after each task.", False)
+    res_on_every_update: bool = key("After each local step instead.", False)
+    mu: float | None = key(
+        "Ratio of the residuals from which on the penalty changes; 10 if left out.", ge=1, allow_inf_nan=False
+    )
+    tau: float | None = key("Factor by which it changes; 2 if left out.", gt=1, allow_inf_nan=False)
 
 
 class TrainConfigs(Block):
@@ -113,11 +123,22 @@ class TrainConfigs(Block):
     mlflow_configs: KwargsBlock | None = not_yet(
         "Copied by the program from the block `mlflow_configs`.", why="MLflow tracking is not built yet."
     )
-    mu: float = not_yet("Proximal weight of FedProx.", 0.01, why="FedProx is not built yet.")
-    init_penalty: float = not_yet("Initial penalty of ADMM.", 500.0, why=ADMM)
-    init_proximity: float | None = not_yet("Initial proximity of ADMM.", why=ADMM)
-    residual_balancing: KwargsBlock | None = not_yet("Residual balancing of ADMM.", why=ADMM)
-    pre_validation_interval: int | None = not_yet("Rounds between validations before training.", why=ADMM)
+    mu: float | None = key(
+        "Weight of FedProxTrainer's proximal term; 0.01 if left out.", ge=0, allow_inf_nan=False
+    )
+    init_penalty: float | None = key(
+        "First penalty of the ADMM trainers; 500 if left out.", gt=0, allow_inf_nan=False
+    )
+    init_proximity: float | None = key(
+        "Proximity of the ADMM trainers; 0 if left out.", ge=0, allow_inf_nan=False
+    )
+    residual_balancing: ResidualBalancing | None = key(
+        "How the penalty of the ADMM trainers follows from the residuals."
+    )
+    pre_validation_interval: int | None = key(
+        "Rounds from one validation before training to the next, with `do_pre_validation: True`; 1 if left out.",
+        ge=1,
+    )
     bundle_root: str | None = not_yet("Directory of a MONAI bundle.", why="MonaiTrainer is not built yet.")
     partial_fit_classes: list[int | str] | None = not_yet(
         "Classes for `partial_fit`.", why="SklearnTrainer is not built yet."

@@ -17,19 +17,20 @@ from appfl_gc.payload.compression.installed import check_installed
 from appfl_gc.payload.receive import state_of
 from appfl_gc.payload.stores import from_grant
 from appfl_gc.protocol.call import Call
-from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.protocol.errors import StorageError, UserCodeError
 from appfl_gc.protocol.update_spec import UpdateSpec
-from appfl_gc.protocol.wire import Json, as_object
+from appfl_gc.protocol.wire import Json, as_count, as_object
 from appfl_gc.site.building import build_datasets, build_loss, build_metric, build_model
 from appfl_gc.site.delivery import coding_of, compression_of
 from appfl_gc.site.roles.context import Answer, CallContext
 from appfl_gc.site.session import cache_key
 from appfl_gc.site.source_loader import LoadedSource, SourceLoader
+from appfl_gc.site.state import ClientStates, StateLostError
 from appfl_gc.site.trainer import dataset_state
 from appfl_gc.site.trainer.device import choose_devices
 from appfl_gc.site.trainer.model_copy import fresh_copy
-from appfl_gc.site.trainer.optimizer import make_optimizer
-from appfl_gc.site.trainer.run import TrainTask, run_trainer
+from appfl_gc.site.trainer.run import TrainTask, check_trainer, find_trainer, run_trainer
+from appfl_gc.site.trainer.user_class import keeps_state
 
 
 def sample_size(context: CallContext) -> Answer:
@@ -69,13 +70,16 @@ def describe_training(context: CallContext) -> dict[str, Json]:
 def train(context: CallContext) -> Answer:
     """Train the global model on the client's data; the answer's tensors are the update.
 
-    Its values hold ``sample_size``, ``steps`` and
-    ``metrics``.
+    Its values hold ``sample_size``, ``steps`` and ``metrics``. What the client's trainer remembers goes on from
+    ``args["state_of"]``, the last dispatch whose update the server has accepted (0: none); where the site has lost
+    that, the metric ``client_state_lost`` is 1.
     """
     stopwatch, call = context.stopwatch, context.call
     client = _Client(context)
+    memory = _Memory(context, client.trainer)
     with stopwatch.measure("load"):
         data, model = client.data, client.fresh_model()
+        remembered = memory.recall()
     with stopwatch.measure("transfer"):
         received = _received(call)
     task = TrainTask(
@@ -92,19 +96,61 @@ def train(context: CallContext) -> Answer:
         args=as_object(call.args.get("task", {}), "The task"),
         logger=context.logger,
         threads=call.threads,
+        client_state=remembered,
     )
     data.restore()
     with stopwatch.measure("train"):
         outcome = run_trainer(task)
     with stopwatch.measure("encode"):
         encoding = codec.Encoding(outcome.state, codec.spec_of(outcome.state, outcome.deltas))
+        memory.keep(outcome.client_state)
     stopwatch.count_steps(outcome.steps)
     values: dict[str, Json] = {
         "sample_size": outcome.sample_size,
         "steps": outcome.steps,
-        "metrics": dict(outcome.metrics),
+        "metrics": {**outcome.metrics, **({"client_state_lost": 1.0} if memory.lost else {})},
     }
     return Answer(values, tensors=encoding)
+
+
+class _Memory:
+    """What the trainer of one call remembers, at the site; of no effect for a trainer without such a state."""
+
+    def __init__(self, context: CallContext, trainer: str | type[Any]) -> None:
+        self._context = context
+        self._base = as_count(context.call.args.get("state_of", 0), "The dispatch of the client's state")
+        self.lost = False
+        self._states: ClientStates | None = None
+        trainer_class = find_trainer(trainer)
+        if keeps_state(trainer_class):
+            identity = context.call.identity
+            self._states = ClientStates.of(context.paths.clients, identity, trainer_class.__name__)
+
+    def recall(self) -> dict[str, torch.Tensor] | None:
+        """What the trainer goes on from; None for the client's first task, or where it is lost."""
+        if self._states is None or self._base == 0:
+            return None
+        try:
+            return self._states.load(self._base)
+        except StateLostError as error:
+            self.lost = True
+            self._context.logger.warning("%s It begins anew.", error.message)
+            return None
+
+    def keep(self, state: Mapping[str, torch.Tensor] | None) -> None:
+        """Keep what the trainer remembers, and forget what no later task goes on from."""
+        if self._states is None or state is None:
+            return
+        dispatch, days = self._context.call.identity.round, self._context.policy.outbox.max_days
+        try:
+            self._states.save(dispatch, state)
+        except StorageError as error:
+            # The update is worth more than what is lost here, and is sent all the same.
+            self._context.logger.warning("%s", error)
+            return
+        self._states.forget_before(self._base, dispatch)
+        if self._base == 0:
+            self._states.forget_old(days)
 
 
 def _received(call: Call) -> dict[str, torch.Tensor]:
@@ -222,7 +268,5 @@ class _Client:
         configs = self.train_configs
         choose_devices(str(configs.get("device") or "cpu"))
         # torch loads much of itself with the first optimiser; here it does not count as training time.
-        if self.trainer == "VanillaTrainer" and configs.get("optim"):
-            make_optimizer(self.skeleton, str(configs["optim"]), configs.get("optim_args") or {})
-        else:
-            torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.0)
+        check_trainer(self.trainer, self.skeleton, configs)

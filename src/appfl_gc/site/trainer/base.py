@@ -113,17 +113,25 @@ class BaseTrainer:
         Raises:
             UserCodeError: ``send_gradient`` is set and ``load_parameters`` of this class was never called.
         """
-        state = cpu_state(self.model)
+        return self._as_sent(cpu_state(self.model))
+
+    def _as_sent(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """``state``, changed in place to differences where ``send_gradient`` asks for them."""
         if not self.train_configs.get("send_gradient"):
             return state
+        received = self._took("send_gradient is True")
+        for name in delta_names(self.model):
+            state[name] = received[name].detach().cpu() - state[name]
+        return state
+
+    def _took(self, why: str) -> Parameters:
+        """The received tensors, which ``why`` needs; raises ``UserCodeError`` where a subclass kept them away."""
         if self._received is None:
             raise UserCodeError(
-                f"send_gradient is True, but {type(self).__name__} never took the received model.",
+                f"{why}, but {type(self).__name__} never took the received model.",
                 "Call super().load_parameters(params) in load_parameters.",
             )
-        for name in delta_names(self.model):
-            state[name] = self._received[name].detach().cpu() - state[name]
-        return state
+        return self._received
 
     def load_parameters(self, params: Parameters) -> None:
         """Put a received model's tensors into ``self.model``. ``params`` must stay as it is during the task.
@@ -136,6 +144,22 @@ class BaseTrainer:
         """
         load_state(self.model, params)
         self._received = params
+
+    def client_state(self) -> dict[str, torch.Tensor]:
+        """What this client must remember until its next task, such as dual variables; asked after training.
+
+        The site keeps it, apart from the update, and hands it to ``load_client_state`` of the client's next
+        task, whichever worker or job that runs in. Nothing of it is sent. A trainer that overrides this has a
+        state, also where it is empty. Values may share memory with the model.
+        """
+        return {}
+
+    def load_client_state(self, state: Parameters) -> None:
+        """Take the ``client_state`` of this client's last task whose update the server has accepted.
+
+        Called after ``load_parameters``, and not at all for a client's first task or where the site has lost the
+        state: then the trainer begins as in the first task. ``state`` must not be changed.
+        """
 
 
 def as_config(train_configs: DictConfig | Mapping[str, Any] | None) -> DictConfig:

@@ -1,4 +1,4 @@
-"""The keys of ``train_configs`` that ``VanillaTrainer`` reads, checked."""
+"""The keys of ``train_configs`` that ``VanillaTrainer`` and the trainers made from it read, checked."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from appfl_gc.protocol.errors import UserCodeError
-
-_MISSING = object()
+from appfl_gc.site.trainer.reader import ConfigReader
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,9 @@ class VanillaSettings:
     Attributes:
         steps: optimiser steps of the task, or None in epoch mode.
         epochs: passes over the training data, or None in step mode.
-        optim: a name in ``torch.optim``; ``optim_args`` its keyword arguments.
+        optim: a name in ``torch.optim``, empty for a trainer that brings its own steps; ``optim_args`` its
+            keyword arguments.
+        do_pre_validation: validate the received model before training, in this task.
         clip_value: bound of the gradient's norm, or None for no clipping; ``clip_norm`` is the norm's type p.
     """
 
@@ -46,15 +47,23 @@ class VanillaSettings:
             raise UserCodeError(f"A task of {self.steps} steps was asked for; at least 1 is needed.")
 
     @classmethod
-    def read(cls, configs: DictConfig, asked: Mapping[str, Any]) -> VanillaSettings:
+    def read(
+        cls,
+        configs: DictConfig,
+        asked: Mapping[str, Any],
+        trainer: str = "VanillaTrainer",
+        *,
+        needs_optim: bool = True,
+    ) -> VanillaSettings:
         """The settings of ``configs``, with what the scheduler ``asked`` for.
 
-        ``local_steps`` sets the steps, in epoch mode too; ``learning_rate`` replaces ``optim_args.lr``.
+        ``local_steps`` sets the steps, in epoch mode too; ``learning_rate`` replaces ``optim_args.lr``;
+        with ``pre_validation_interval: n`` only rounds 1, n + 1, 2n + 1 ... validate before training.
 
         Raises:
             UserCodeError: a key is missing or has a value that can't be used.
         """
-        read = _Reader(configs)
+        read = ConfigReader(configs, trainer)
         steps, epochs = _amount(read, asked)
         optim_args = read.mapping("optim_args")
         learning_rate = asked.get("learning_rate")
@@ -64,10 +73,10 @@ class VanillaSettings:
         return cls(
             steps=steps,
             epochs=epochs,
-            optim=read.text("optim"),
+            optim=read.text("optim") if needs_optim else read.text("optim", ""),
             optim_args=optim_args,
             do_validation=read.flag("do_validation", False),
-            do_pre_validation=read.flag("do_pre_validation", False),
+            do_pre_validation=_validates_before(read, asked),
             train_batch_size=read.whole("train_batch_size", 32, at_least=1),
             val_batch_size=read.whole("val_batch_size", 32, at_least=1),
             train_data_shuffle=read.flag("train_data_shuffle", True),
@@ -77,11 +86,11 @@ class VanillaSettings:
             device=read.text("device", "cpu"),
             send_gradient=read.flag("send_gradient", False),
             clip_value=read.number("clip_value") if clip else None,
-            clip_norm=read.number("clip_norm", 2.0),
+            clip_norm=read.number("clip_norm", 2.0, finite=False),
         )
 
 
-def _amount(read: _Reader, asked: Mapping[str, Any]) -> tuple[int | None, int | None]:
+def _amount(read: ConfigReader, asked: Mapping[str, Any]) -> tuple[int | None, int | None]:
     local_steps = asked.get("local_steps")
     if local_steps is not None:
         if isinstance(local_steps, bool) or not isinstance(local_steps, int) or local_steps < 1:
@@ -97,51 +106,8 @@ def _amount(read: _Reader, asked: Mapping[str, Any]) -> tuple[int | None, int | 
     )
 
 
-class _Reader:
-    """Typed access to a configuration; null counts as absent."""
-
-    def __init__(self, configs: DictConfig) -> None:
-        self._configs = configs
-
-    def _get(self, key: str, default: object) -> Any:
-        value = self._configs.get(key)
-        if value is not None:
-            return value
-        if default is _MISSING:
-            raise UserCodeError(f"train_configs.{key} is missing; VanillaTrainer needs it.")
-        return default
-
-    def text(self, key: str, default: object = _MISSING) -> str:
-        value = self._get(key, default)
-        if not isinstance(value, str):
-            raise _wrong(key, value, "text")
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self._get(key, default)
-        if not isinstance(value, bool):
-            raise _wrong(key, value, "True or False")
-        return value
-
-    def whole(self, key: str, default: object = _MISSING, *, at_least: int) -> int:
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-            raise _wrong(key, value, f"a whole number of at least {at_least}")
-        return value
-
-    def number(self, key: str, default: object = _MISSING) -> float:
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise _wrong(key, value, "a number above 0")
-        return float(value)
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        value = self._get(key, DictConfig({}))
-        if not isinstance(value, DictConfig):
-            raise _wrong(key, value, "keys with values")
-        plain = OmegaConf.to_container(value, resolve=True)
-        return {str(name): item for name, item in plain.items()} if isinstance(plain, dict) else {}
-
-
-def _wrong(key: str, value: object, expected: str) -> UserCodeError:
-    return UserCodeError(f"train_configs.{key} is {value!r}; expected {expected}.")
+def _validates_before(read: ConfigReader, asked: Mapping[str, Any]) -> bool:
+    interval = read.whole("pre_validation_interval", 1, at_least=1)
+    number = asked.get("round")
+    first = 1 if not isinstance(number, int) else max(number, 1)
+    return read.flag("do_pre_validation", False) and (first - 1) % interval == 0

@@ -30,6 +30,8 @@ class TrainTask:
         args: what the scheduler asks for: ``local_steps``, ``learning_rate``.
         threads: CPU threads of tensor operations; 0 leaves them as they are.
         logger: gets one line per epoch (per task in step mode).
+        client_state: what the client's trainer remembered (``BaseTrainer.client_state``), not changed; None for its
+            first task, or where that was lost.
     """
 
     model: nn.Module
@@ -45,6 +47,7 @@ class TrainTask:
     args: Mapping[str, Any] = field(default_factory=dict)
     logger: Any = None
     threads: int = 0
+    client_state: Mapping[str, torch.Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class TrainOutcome:
         sample_size: training samples of the client.
         metrics: see ``TrainResult``; for a user's trainer also the numbers of its metadata.
         rows: see ``TrainResult``.
+        client_state: what the trainer must remember until the client's next task; None for a trainer without such
+            a state. Values may share memory with the model, as those of ``state``.
     """
 
     state: dict[str, torch.Tensor]
@@ -67,3 +72,4 @@ class TrainOutcome:
     sample_size: int
     metrics: dict[str, float]
     rows: tuple[TrainRow, ...] = ()
+    client_state: dict[str, torch.Tensor] | None = None

@@ -101,7 +101,11 @@ def read_update(trainer: Any, task: TrainTask) -> Update:
             f"get_parameters() of the trainer {name} returned {shape}; expected a dict of tensors by name.",
             "Return self.model.state_dict(), or (self.model.state_dict(), metadata).",
         )
-    state = {str(key): _tensor(key, value, name) for key, value in returned.items()}
+    hint = "Numbers for the log belong in a second dict: return (tensors, metadata)."
+    state = {
+        str(key): _tensor(value, f"get_parameters() of the trainer {name} gave {key!r}", hint)
+        for key, value in returned.items()
+    }
     order = task.model.state_dict().keys()
     if state.keys() == order:
         state = {key: state[key] for key in order}
@@ -112,6 +116,35 @@ def read_update(trainer: Any, task: TrainTask) -> Update:
     metrics = {} if result is None else dict(result.metrics)
     metrics.update(_numbers(metadata))
     return Update(state, deltas, metrics, () if result is None else result.rows)
+
+
+def keeps_state(trainer_class: type[Any]) -> bool:
+    """Whether a trainer class has a ``client_state`` of its own, which the site has to keep."""
+    own = getattr(trainer_class, "client_state", None)
+    takes = callable(getattr(trainer_class, "load_client_state", None))
+    return callable(own) and takes and own is not BaseTrainer.client_state
+
+
+def read_state(trainer: Any) -> dict[str, torch.Tensor]:
+    """What a trained ``trainer`` must remember: its ``client_state``, on the CPU.
+
+    Raises:
+        UserCodeError: it is something else than tensors by name.
+    """
+    returned = trainer.client_state()
+    name = type(trainer).__name__
+    if not isinstance(returned, Mapping):
+        raise UserCodeError(
+            f"client_state() of the trainer {name} returned {type(returned).__name__}; expected a dict of tensors "
+            "by name.",
+            "Return {} where there is nothing to remember.",
+        )
+    return {
+        str(key): _tensor(
+            value, f"client_state() of the trainer {name} gave {key!r}", "Make it one: torch.tensor(...)."
+        )
+        for key, value in returned.items()
+    }
 
 
 def _result(trainer: Any) -> TrainResult | None:
@@ -137,15 +170,12 @@ def _configured_steps(task: TrainTask) -> int:
     return 0
 
 
-def _tensor(name: object, value: object, trainer: str) -> torch.Tensor:
+def _tensor(value: object, what: str, hint: str) -> torch.Tensor:
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
-    raise UserCodeError(
-        f"get_parameters() of the trainer {trainer} gave {name!r} as {type(value).__name__}, not a tensor.",
-        "Numbers for the log belong in a second dict: return (tensors, metadata).",
-    )
+    raise UserCodeError(f"{what} as {type(value).__name__}, not a tensor.", hint)
 
 
 def _numbers(metadata: Mapping[str, Any]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from appfl_gc.site.trainer.base import BaseTrainer, TrainResult, TrainRow
 from appfl_gc.site.trainer.batches import batch_length, make_loader, split_batch, to_device
 from appfl_gc.site.trainer.device import choose_devices
 from appfl_gc.site.trainer.optimizer import make_optimizer
+from appfl_gc.site.trainer.reader import ConfigReader
 from appfl_gc.site.trainer.settings import VanillaSettings
 from appfl_gc.site.trainer.validation import validate
 
@@ -41,6 +42,27 @@ class VanillaTrainer(BaseTrainer):
             raise UserCodeError("The trainer has no loss.", "Set loss_fn (a torch.nn name) or loss_fn_path.")
         return self.loss_fn(self.forward(inputs), targets)
 
+    def read_settings(self, asked: Mapping[str, Any]) -> VanillaSettings:
+        """The task's settings, with what the scheduler ``asked`` for; raises ``UserCodeError``."""
+        return VanillaSettings.read(self.train_configs, asked, type(self).__name__)
+
+    def check_steps(self) -> None:
+        """Try what ``start_steps`` will need, as far as that is configured; raises ``UserCodeError``."""
+        read = ConfigReader(self.train_configs, type(self).__name__)
+        name = read.text("optim", "")
+        if name:
+            make_optimizer(self.model, name, read.mapping("optim_args"))
+
+    def start_steps(self, settings: VanillaSettings) -> torch.optim.Optimizer:
+        """What takes the steps of this task.
+
+        Called once, before the first step, with ``self.model`` as it was received and on ``self.device``.
+
+        Raises:
+            UserCodeError: see ``make_optimizer``.
+        """
+        return make_optimizer(self.model, settings.optim, settings.optim_args)
+
     def train(self, **kwargs: Any) -> TrainResult:
         """Train ``self.model`` in place, and validate it as configured.
 
@@ -51,7 +73,7 @@ class VanillaTrainer(BaseTrainer):
         Raises:
             UserCodeError: a key is missing or wrong, a device is absent, the data can't be used.
         """
-        settings = VanillaSettings.read(self.train_configs, kwargs)
+        settings = self.read_settings(kwargs)
         self._check(settings)
         devices = choose_devices(settings.device)
         self.device = devices.first
@@ -60,7 +82,6 @@ class VanillaTrainer(BaseTrainer):
             self.loss_fn.to(self.device)
         self.forward = nn.DataParallel(self.model, list(devices.parallel)) if devices.parallel else self.model
         loader = self._train_loader(settings)
-        optimizer = make_optimizer(self.model, settings.optim, settings.optim_args)
         rows: list[TrainRow] = []
 
         def record(row: TrainRow) -> None:
@@ -71,6 +92,7 @@ class VanillaTrainer(BaseTrainer):
             started = time.perf_counter()
             received = self._validate(settings, "pre_val_")
             record(TrainRow(0, 0, time.perf_counter() - started, received))
+        optimizer = self.start_steps(settings)
         total = _Mean(self.device)
         for epoch, batches in enumerate(_epochs(loader, settings), 1):
             started, mean = time.perf_counter(), _Mean(self.device)
@@ -91,7 +113,7 @@ class VanillaTrainer(BaseTrainer):
         if self.model is None or self.loss_fn is None:
             missing = "model" if self.model is None else "loss"
             raise UserCodeError(
-                f"VanillaTrainer needs a {missing}.",
+                f"{type(self).__name__} needs a {missing}.",
                 "Set model_configs.model_path."
                 if self.model is None
                 else "Set train_configs.loss_fn or loss_fn_path.",
