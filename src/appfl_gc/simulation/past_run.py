@@ -1,0 +1,144 @@
+"""Client profiles from a run's journal: what each client took yesterday, sample by sample."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.schedule import (
+    Arrived,
+    ClientDown,
+    ClientUp,
+    Event,
+    Refused,
+    Started,
+    UpdateMeta,
+)
+from appfl_gc.protocol.schedule_json import event_from_json
+from appfl_gc.protocol.wire import WireError
+from appfl_gc.runner.journal import STEP, read_journal
+from appfl_gc.runner.run_directory import RunDirectory
+from appfl_gc.simulation.availability import Availability
+from appfl_gc.simulation.draws import Samples
+from appfl_gc.simulation.profile import ClientProfile
+
+
+@dataclass
+class _Seen:
+    """What the journal says of one client."""
+
+    metas: list[UpdateMeta] = field(default_factory=list)
+    lost: int = 0
+    down_since: float | None = None
+    down: list[tuple[float, float]] = field(default_factory=list)
+
+    def goes_down(self, at: float) -> None:
+        self.down_since = at if self.down_since is None else self.down_since
+
+    def comes_up(self, at: float) -> None:
+        if self.down_since is not None and at > self.down_since:
+            self.down.append((self.down_since, at))
+        self.down_since = None
+
+    def profile(self, client: str) -> ClientProfile:
+        self.comes_up(math.inf)
+        timings = [meta.timing for meta in self.metas]
+        return ClientProfile(
+            client,
+            step_seconds=Samples(tuple(meta.timing.train / max(1, meta.steps) for meta in self.metas)),
+            queue_seconds=Samples(tuple(timing.queue for timing in timings)),
+            overhead_seconds=Samples(tuple(max(0.0, timing.compute - timing.train) for timing in timings)),
+            transfer_seconds=Samples(tuple(timing.transfer for timing in timings)),
+            loss=self.lost / (self.lost + len(self.metas)),
+            availability=Availability(tuple(self.down)),
+            sample_size=self.metas[-1].sample_size,
+        )
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """What a run tells of its clients.
+
+    Attributes:
+        profiles: of the clients that delivered at least once, in configuration order.
+        silent: the clients that never did; nothing is known of their speed.
+        steps: local steps of each client's last update.
+        seconds: the time of the last event.
+    """
+
+    profiles: tuple[ClientProfile, ...]
+    silent: tuple[str, ...]
+    steps: dict[str, int]
+    seconds: float
+
+
+def read_past_run(path: Path) -> PastRun:
+    """The profiles that the journal of the run directory ``path`` gives.
+
+    Each client's queue, overhead, seconds a step and transfer are those that it had, in their order and from the
+    start again. It is down when it was, and loses as large a share of its dispatches.
+
+    Raises:
+        UsageError: if this is no run directory, or its journal tells nothing of the schedule.
+        JournalError: if the journal is damaged.
+    """
+    directory = RunDirectory(path)
+    if not directory.journal.is_file():
+        raise UsageError(
+            f"{path} is not a run directory: it has no journal.jsonl.",
+            "Name the directory that `appfl-gc run` shows, such as output/2026-11-21-09-30-00-1f3a9c.",
+        )
+    return _read(_steps(directory.journal), path)
+
+
+def _steps(journal: Path) -> Iterable[tuple[float, Event]]:
+    for record in read_journal(journal):
+        if record.kind == STEP:
+            try:
+                yield record.at, event_from_json(record.fields.get("event"))
+            except WireError as error:
+                raise UsageError(f"{journal}: record {record.number} is not readable. {error}") from None
+
+
+def _read(steps: Iterable[tuple[float, Event]], path: Path) -> PastRun:
+    seen: dict[str, _Seen] = defaultdict(_Seen)
+    clients: tuple[str, ...] = ()
+    at = 0.0
+    for at, event in steps:
+        match event:
+            case Started():
+                clients = event.clients
+                for client in event.awaited:
+                    seen[client].goes_down(0.0)
+            case Arrived():
+                seen[event.meta.update.client].metas.append(event.meta)
+            case Refused():
+                refused = seen[event.update.client]
+                refused.lost += refused.down_since is None
+            case ClientDown():
+                seen[event.client].goes_down(at)
+            case ClientUp():
+                seen[event.client].comes_up(at)
+            case _:
+                pass
+    if not clients:
+        raise UsageError(
+            f"The journal of {path} does not say what its scheduler heard: the run is of an earlier version or never "
+            "began.",
+            "Take a run of this version, or describe its clients in a file for --profiles.",
+        )
+    delivered = [client for client in clients if seen[client].metas]
+    if not delivered:
+        raise UsageError(
+            f"No client of the run {path} has delivered an update, so there is nothing to learn."
+        )
+    return PastRun(
+        tuple(seen[client].profile(client) for client in delivered),
+        tuple(client for client in clients if client not in delivered),
+        {client: seen[client].metas[-1].steps for client in delivered},
+        at,
+    )
