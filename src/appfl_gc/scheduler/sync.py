@@ -1,66 +1,69 @@
-"""Rounds with a barrier: every client trains the same version, then all updates are folded at once."""
+"""Rounds with a barrier: all who take part train the same version, then all updates are folded at once."""
 
 from __future__ import annotations
 
-from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
+import math
+import random
+from fractions import Fraction
+
 from appfl_gc.protocol.schedule import (
     Action,
-    Aggregate,
     Aggregated,
     Arrived,
     ClientDown,
     ClientUp,
-    Dispatch,
     Event,
     Finish,
     Hold,
     Refused,
-    Release,
     Started,
     Stopping,
     UpdateId,
 )
+from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.scheduler.base import Counts
+from appfl_gc.scheduler.roster import Flight, Roster
+from appfl_gc.scheduler.settings import check, check_epochs
 
 
 class SyncScheduler:
-    """Synchronous rounds (McMahan et al. 2017, Algorithm 1, with all clients in each round).
+    """Synchronous rounds (McMahan et al. 2017, Algorithm 1).
 
-    A round sends the current version to every client that is up; its dispatch number is the round, from 1. When
-    each of them has answered, was refused or went down, the updates that arrived are folded, in configuration
-    order and with staleness 0. A client that comes up again joins the next round, or this one if nobody is
-    working on it. A round in which nobody delivered waits: whether to go on is for the failure policy to say,
-    by bringing a client up or by stopping. On ``Stopping`` a round that is not complete is left as it is, so
-    that a resumed run goes on with the updates that arrived and ends with the same bits.
+    A round sends the current version to ``clients_per_round`` of the clients that are up, drawn without
+    replacement from (seed, round). When each of them has answered, was refused or went down, the updates that
+    arrived are folded, in configuration order and with staleness 0. A client that comes up waits for the next
+    round. A round in which nobody delivered begins anew, with another draw, as soon as a client is up. An update
+    of a client that went down counts while its round is open.
+
+    On ``Stopping`` a round that is not complete is left as it is, so that a resumed run goes on with the updates
+    that arrived and ends with the same bits.
 
     Args:
         num_global_epochs: rounds, at least 1.
-        same_init_model: all clients start from the server's model; False is not supported yet.
+        clients_per_round: how many clients a round draws: a whole number of at least 1, or a share of all clients
+            in (0, 1], rounded up; None for all.
+        seed: what the draws derive from.
 
     Raises:
-        UserCodeError: if there is less than one round.
-        NotSupportedError: if ``same_init_model`` is False.
+        UserCodeError: if there is less than one round, or ``clients_per_round`` is something else.
     """
 
     counts = Counts.ROUNDS
     waits_for_all = True
 
-    def __init__(self, num_global_epochs: int, same_init_model: bool = True) -> None:
-        if num_global_epochs < 1:
-            raise UserCodeError(f"num_global_epochs is {num_global_epochs}; at least one round is needed.")
-        if not same_init_model:
-            raise NotSupportedError(
-                "same_init_model: False (clients start from models of their own) is not supported yet."
-            )
+    def __init__(
+        self, num_global_epochs: int, clients_per_round: int | float | None = None, seed: int = 0
+    ) -> None:
+        check_epochs(num_global_epochs, "round")
+        _check_clients_per_round(clients_per_round)
         self._rounds = num_global_epochs
-        self._clients: tuple[str, ...] = ()
-        self._up: set[str] = set()
+        self._clients_per_round = clients_per_round
+        self._seed = seed
+        self._roster = Roster()
         self._round = 1
-        self._version = 0
-        self._busy: set[str] = set()
-        self._arrived: set[str] = set()
-        self._aggregating = False
-        self._stopping = False
+        self._lots = random.Random()
+        self._arrived: list[Flight] = []
+        self._left_out: frozenset[str] = frozenset()
         self._finished = False
 
     def step(self, now: float, event: Event) -> list[Action]:
@@ -69,70 +72,87 @@ class SyncScheduler:
             return []
         match event:
             case Started():
-                self._clients, self._up = event.clients, set(event.clients)
-                return self._dispatch(event.clients)
+                self._roster = Roster(event.clients, event.awaited)
+                return self._begin(1)
             case Arrived():
                 return self._answered(event.meta.update, arrived=True)
             case Refused():
                 return self._answered(event.update, arrived=False)
             case ClientDown():
-                self._up.discard(event.client)
-                self._busy.discard(event.client)
-                return self._maybe_aggregate()
+                self._roster.went_down(event.client)
+                return self._end_or_try_again()
             case ClientUp():
                 return self._came_up(event.client)
             case Aggregated():
                 return self._aggregated(event.version)
             case Stopping():
-                self._stopping = True
-                return [] if self._aggregating else self._finish()
+                self._finished = True
+                return [Finish()]
             case _:
                 return []
 
-    def _dispatch(self, clients: tuple[str, ...]) -> list[Action]:
-        self._busy.update(clients)
-        return [Dispatch(client, self._round, self._version) for client in clients]
+    def _begin(self, round_: int) -> list[Action]:
+        self._round = round_
+        self._lots = random.Random(derive_seed(self._seed, round_, "", "sampling"))
+        return self._dispatch()
+
+    def _dispatch(self) -> list[Action]:
+        """Draw from the clients that are up, all of which are idle, and send them the current version."""
+        roster = self._roster
+        candidates = sorted(roster.idle, key=roster.place)
+        drawn = self._draw(candidates)
+        left_out = [client for client in candidates if client not in drawn]
+        told, self._left_out = self._left_out, frozenset(left_out)
+        return [
+            *(roster.dispatch(client, at_least=self._round) for client in candidates if client in drawn),
+            *(Hold(client, "waits to be drawn") for client in left_out if client not in told),
+        ]
+
+    def _draw(self, candidates: list[str]) -> frozenset[str]:
+        wanted = self._clients_per_round
+        if isinstance(wanted, float):
+            # As the user wrote the share: 0.07 of 100 clients are 7, and not 8.
+            wanted = math.ceil(Fraction(str(wanted)) * len(self._roster.clients))
+        if wanted is None or wanted >= len(candidates):
+            return frozenset(candidates)
+        return frozenset(self._lots.sample(candidates, wanted))
 
     def _answered(self, update: UpdateId, *, arrived: bool) -> list[Action]:
-        # An update of a client that was given up meanwhile still counts while its round is open.
-        late = update.dispatch != self._round or self._aggregating or self._stopping
-        if late or update.client in self._arrived or update.client not in self._clients:
+        flight = self._roster.land(update)
+        if flight is None or flight.version != self._roster.version:
             return []
-        self._busy.discard(update.client)
         if arrived:
-            self._arrived.add(update.client)
-        return self._maybe_aggregate()
+            self._arrived.append(flight)
+        return self._end_or_try_again()
 
-    def _maybe_aggregate(self) -> list[Action]:
-        if self._busy or self._aggregating or self._stopping or not self._arrived:
+    def _end_or_try_again(self) -> list[Action]:
+        """Once nobody works any more: fold what arrived, or begin the round anew if nothing did."""
+        if self._roster.busy:
             return []
-        self._aggregating = True
-        updates = tuple(
-            (UpdateId(client, self._round), 0) for client in self._clients if client in self._arrived
-        )
-        return [Aggregate(updates)]
+        if self._arrived:
+            return [self._roster.aggregate(self._arrived)]
+        return self._dispatch()
 
     def _came_up(self, client: str) -> list[Action]:
-        if client not in self._clients or self._stopping:
+        if not self._roster.came_up(client):
             return []
-        was_up = client in self._up
-        self._up.add(client)
-        if not self._busy and not self._arrived:
-            return self._dispatch((client,))
-        return [] if was_up else [Hold(client, f"joins round {self._round + 1}")]
+        if self._roster.busy:
+            return [Hold(client, f"waits for round {self._round + 1}")]
+        return self._end_or_try_again()
 
     def _aggregated(self, version: int) -> list[Action]:
-        if not self._aggregating:
-            return []
-        released = Release(self._version)
-        self._version = version
-        self._aggregating = False
+        released = self._roster.advance(version)
         self._arrived.clear()
-        if self._stopping or self._round == self._rounds:
-            return [released, *self._finish()]
-        self._round += 1
-        return [released, *self._dispatch(tuple(client for client in self._clients if client in self._up))]
+        if self._round == self._rounds:
+            self._finished = True
+            return [released, Finish()]
+        return [released, *self._begin(self._round + 1)]
 
-    def _finish(self) -> list[Action]:
-        self._finished = True
-        return [Finish()]
+
+def _check_clients_per_round(value: int | float | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, float):
+        check("clients_per_round", value, above=0.0, at_most=1.0)
+    else:
+        check("clients_per_round", value, whole=True, at_least=1)

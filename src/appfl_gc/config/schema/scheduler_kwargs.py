@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from appfl_gc.config.schema.block import Block, KwargsBlock, ignored, key, not_yet
+from pydantic import Field
 
-QUEUE = "QueueScheduler is not built yet."
-COMPASS = "CompassScheduler is not built yet."
+from appfl_gc.config.schema.block import ANY_VALUE, Block, KwargsBlock, Status, ignored, key
+
+SIMULATION = "In a run queues are real; `appfl-gc simulate` plays them on a virtual clock."
+JOURNAL = "The run's journal has every measurement and every dispatch."
 
 
-class SyncSchedulerKwargs(Block):
-    """``SyncScheduler`` and ``AsyncScheduler``."""
+class SchedulerKwargs(Block):
+    """``AsyncScheduler``, and what all schedulers take."""
 
     same_init_model: bool = key(
         "All clients start from the server's initial model.",
@@ -24,47 +26,110 @@ class SyncSchedulerKwargs(Block):
     )
 
 
-class CompassSchedulerKwargs(SyncSchedulerKwargs):
+class SyncSchedulerKwargs(SchedulerKwargs):
+    """``SyncScheduler``."""
+
+    clients_per_round: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None = key(
+        "How many clients each round draws by lot: a whole number, or a share of all clients (above 0, at most"
+        " 1.0), rounded up. All if left out."
+    )
+
+
+class CompassSchedulerKwargs(SchedulerKwargs):
     """``CompassScheduler``."""
 
-    max_local_steps: int | None = not_yet("Most local steps of a client in a dispatch.", why=COMPASS)
-    min_local_steps: int | None = not_yet("Fewest local steps of a client in a dispatch.", why=COMPASS)
-    speed_momentum: float | None = not_yet("Weight of the old estimate of a client's speed.", why=COMPASS)
-    latest_time_factor: float | None = not_yet("How late a member of a group may be.", why=COMPASS)
+    max_local_steps: int | None = key(
+        "Most local steps of a dispatch, and those of a client's first.", required=True, ge=1
+    )
+    min_local_steps: int | None = key(
+        "Fewest local steps of a dispatch; not above `max_local_steps`.", required=True, ge=1
+    )
+    speed_momentum: float | None = key(
+        "Weight of a new measurement in the average of a client's speed, from 0 to 1.",
+        required=True,
+        ge=0,
+        le=1,
+    )
+    latest_time_factor: float | None = key(
+        "How long a group is waited for, in multiples of the time that it is expected to take; at least 1.",
+        required=True,
+        ge=1,
+    )
 
 
-class QueueSchedulerKwargs(SyncSchedulerKwargs):
+class QueueSchedulerKwargs(SchedulerKwargs):
     """``QueueScheduler``."""
 
-    t_sync: float = not_yet("Seconds between aggregations.", 3600.0, why=QUEUE)
-    lr_base: float = not_yet("Base learning rate.", 0.01, why=QUEUE)
-    warm_up_steps: int = not_yet("Local steps of the first dispatch.", 20, why=QUEUE)
-    alpha_queue: float = not_yet("Weight of a new queue time in its average.", 0.5, why=QUEUE)
-    alpha_compute: float = not_yet("Weight of a new step time in its average.", 0.5, why=QUEUE)
-    safety_buffer: float = not_yet("Seconds kept free before an aggregation.", 60.0, why=QUEUE)
-    admission_tolerance: float = not_yet(
-        "How far past its time an update is still admitted.", 0.15, why=QUEUE
+    t_sync: float = key("Seconds that a round is to take.", 3600.0, gt=0)
+    lr_base: float = key(
+        "Learning rate of the client with the fewest local steps; who has more steps gets less.", 0.01, gt=0
     )
-    q_init: float = not_yet("First estimate of the queue time, in seconds.", 2.0, why=QUEUE)
-    alpha_admission: float = not_yet("Weight of a new admission in its average.", 0.2, why=QUEUE)
-    beta_queue: float | None = not_yet("Weight of the queue's spread; `alpha_queue` if left out.", why=QUEUE)
-    theta: float | None = not_yet("Threshold of admission; `safety_buffer` if left out.", why=QUEUE)
-    simulate_queue: bool = not_yet("Simulate queue times.", False, why=QUEUE)
-    queue_mode: Literal["lognormal", "fixed", "off"] | None = not_yet(
-        "How queue times are simulated.", why=QUEUE
+    warm_up_steps: int = key("Local steps of a client's first dispatch, and the fewest of any.", 20, ge=1)
+    alpha_queue: float = key(
+        "Weight of a new measurement in the average of a client's queue time, from 0 to 1, unless `beta_queue`"
+        " is given.",
+        0.5,
+        ge=0,
+        le=1,
     )
-    queue_sigma: float = not_yet("Spread of simulated queue times.", 0.4, why=QUEUE)
-    queue_means: KwargsBlock | list[float] | None = not_yet("Means of simulated queue times.", why=QUEUE)
-    queue_fixed: KwargsBlock | list[float] | float | None = not_yet("Fixed simulated queue times.", why=QUEUE)
-    slowdown: KwargsBlock | list[float] | float | None = not_yet("Simulated slowness of clients.", why=QUEUE)
-    queue_seed: int | None = not_yet("Seed of the simulation.", why=QUEUE)
-    log_fedqueue_metrics: bool = not_yet("Write the scheduler's estimates to a file.", False, why=QUEUE)
-    fedqueue_log_dir: str | None = not_yet("Directory of that file.", why=QUEUE)
+    alpha_compute: float = key(
+        "Weight of a new measurement in the average of a client's time for a local step, from 0 to 1.",
+        0.5,
+        ge=0,
+        le=1,
+    )
+    safety_buffer: float = key(
+        "Seconds of `t_sync` that are kept free beside queue and training, unless `theta` is given.",
+        60.0,
+        ge=0,
+    )
+    admission_tolerance: float = key(
+        "How far past `t_sync` a round waits for its clients, as a share of `t_sync`.", 0.15, ge=0
+    )
+    q_init: float = key("First estimate of a client's queue time, in seconds.", 2.0, ge=0)
+    alpha_admission: float = key(
+        "How far a queue time may be above its estimate for the update to count in its own round, as a share of"
+        " `t_sync`.",
+        0.2,
+        ge=0,
+    )
+    beta_queue: float | None = key(
+        "Weight of a new measurement in the average of a client's queue time, from 0 to 1; `alpha_queue` if left"
+        " out.",
+        ge=0,
+        le=1,
+    )
+    theta: float | None = key(
+        "Safety margin in seconds: what is kept free of `t_sync` beside queue and training; `safety_buffer` if"
+        " left out.",
+        ge=0,
+    )
+    simulate_queue: bool = key(
+        "Simulate queue times.", False, status=Status.NEVER, why=SIMULATION, refused=(True,), quiet=True
+    )
+    queue_mode: Literal["lognormal", "fixed", "off"] | None = ignored(
+        "How queue times are simulated.", SIMULATION
+    )
+    queue_sigma: float = ignored("Spread of simulated queue times.", SIMULATION, 0.4)
+    queue_means: KwargsBlock | list[float] | None = ignored("Means of simulated queue times.", SIMULATION)
+    queue_fixed: KwargsBlock | list[float] | float | None = ignored(
+        "Fixed simulated queue times.", SIMULATION
+    )
+    slowdown: KwargsBlock | list[float] | float | None = key(
+        "Simulated slowness of clients.",
+        status=Status.NEVER,
+        why=SIMULATION,
+        refused=(ANY_VALUE,),
+        quiet=True,
+    )
+    queue_seed: int | None = ignored("Seed of the simulation.", SIMULATION)
+    log_fedqueue_metrics: bool = ignored("Write the scheduler's estimates to a file.", JOURNAL, False)
+    fedqueue_log_dir: str | None = ignored("Directory of that file.", JOURNAL)
 
 
 SCHEDULER_KWARGS: dict[str, type[Block]] = {
+    "AsyncScheduler": SchedulerKwargs,
     "SyncScheduler": SyncSchedulerKwargs,
-    "AsyncScheduler": SyncSchedulerKwargs,
     "CompassScheduler": CompassSchedulerKwargs,
     "QueueScheduler": QueueSchedulerKwargs,
 }
