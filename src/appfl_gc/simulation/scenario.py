@@ -1,0 +1,210 @@
+"""What is simulated: a configuration, its clients' profiles, and the parts made of them."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appfl_gc.aggregator.base import Aggregator
+from appfl_gc.aggregator.registry import make_aggregator, updates_per_aggregation
+from appfl_gc.config.federation import ClientConfig, Federation
+from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.seeds import derive_seed
+from appfl_gc.runner.server_sources import ServerSources
+from appfl_gc.scheduler import user_class
+from appfl_gc.scheduler.base import Scheduler
+from appfl_gc.scheduler.registry import make_scheduler
+from appfl_gc.simulation.builtin_profiles import FEDERATIONS, builtin_profiles
+from appfl_gc.simulation.configuration import load_configuration
+from appfl_gc.simulation.model_learner import ModelLearner
+from appfl_gc.simulation.past_run import PastRun, read_past_run
+from appfl_gc.simulation.profile import ClientProfile, checked, renamed
+from appfl_gc.simulation.profile_file import read_profiles
+from appfl_gc.simulation.stub import stub_learner
+from appfl_gc.site.source_loader import SourceLoader
+
+DEFAULT_PROFILES = "homogeneous"
+STEPS = 100
+"""Local steps where nothing says how many."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody wants to be simulated; everything may be left out.
+
+    Attributes:
+        server_config, client_config: YAML files.
+        profiles: a name of ``builtin_profiles`` or a profile file.
+        run: a run directory, whose clients and configuration are taken where nothing else says.
+        clients: how many, where there is no ``client_config``.
+        overrides: ``KEY=VALUE`` on top of the configuration.
+        seed: of all that is drawn.
+    """
+
+    server_config: Path | None = None
+    client_config: Path | None = None
+    profiles: str | None = None
+    run: Path | None = None
+    clients: int | None = None
+    overrides: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A simulation that is ready to begin.
+
+    Attributes:
+        federation: its configuration.
+        profiles: its clients.
+        steps: local steps of each where the scheduler does not say.
+        seed: of all that is drawn.
+        notes: what the user should know of it, full sentences.
+    """
+
+    federation: Federation
+    profiles: tuple[ClientProfile, ...]
+    steps: Mapping[str, int]
+    seed: int
+    notes: tuple[str, ...]
+
+    def scheduler(self) -> Scheduler:
+        """A fresh scheduler, as a run would have it; a user's file is loaded.
+
+        Raises:
+            AppflGcError: if it can't be made.
+        """
+        server = self.federation.server_configs
+        kwargs = self.federation.scheduler_kwargs()
+        if server.scheduler_path:
+            with tempfile.TemporaryDirectory(prefix="appfl-gc-simulate-") as folder:
+                sources = ServerSources(SourceLoader(Path(folder)), dict(self.federation.sources))
+                own = sources.load("scheduler")
+                if own is not None:
+                    return user_class.adapt(own.target, server.num_global_epochs, kwargs)
+        aggregator_kwargs = self.federation.aggregator_kwargs()
+        buffered = (
+            1 if server.aggregator_path else updates_per_aggregation(server.aggregator, aggregator_kwargs)
+        )
+        seed = derive_seed(self.seed, 0, "", "scheduler")
+        return make_scheduler(server.scheduler, server.num_global_epochs, kwargs, seed, buffered)
+
+    def learner(self) -> ModelLearner:
+        """A fresh stub whose updates the configured aggregator folds; raises ``AppflGcError``."""
+        send_gradient = any(client.train_configs.send_gradient for client in self.federation.clients)
+        return stub_learner(
+            self.profiles, self._aggregator(), self.steps, seed=self.seed, send_gradient=send_gradient
+        )
+
+    def _aggregator(self) -> Aggregator:
+        server = self.federation.server_configs
+        if server.aggregator_path:
+            return make_aggregator("FedAvgAggregator", {})
+        return make_aggregator(server.aggregator, self.federation.aggregator_kwargs())
+
+
+def prepare(request: Request) -> Scenario:
+    """Read all that ``request`` names and join it.
+
+    Raises:
+        ConfigError: if the configuration or the profile file has errors.
+        UsageError: if what is asked for does not exist or does not go together.
+    """
+    if request.clients is not None and request.client_config is not None:
+        raise UsageError(
+            "--clients and --client_config both say who the clients are.",
+            "Leave one out: the file lists its clients.",
+        )
+    past = None if request.run is None else read_past_run(request.run)
+    profiles = _profiles(request, past)
+    federation = load_configuration(
+        request.server_config,
+        request.client_config,
+        request.run,
+        [profile.client for profile in profiles],
+        request.overrides,
+    )
+    names = [client.client_id for client in federation.clients]
+    notes = [] if past is None else _notes_of(past)
+    if request.client_config is not None:
+        profiles = _assigned(profiles, names, notes)
+    profiles = checked(profiles)
+    if federation.server_configs.aggregator_path:
+        notes.append("Your aggregator is not simulated: the mean of the updates is folded in its place.")
+    seen = {} if past is None else past.steps
+    steps = {
+        client.client_id: _steps(client, profile, seen, notes)
+        for client, profile in zip(federation.clients, profiles, strict=True)
+    }
+    return Scenario(federation, profiles, steps, request.seed, tuple(dict.fromkeys(notes)))
+
+
+def _profiles(request: Request, past: PastRun | None) -> tuple[ClientProfile, ...]:
+    name = request.profiles or (None if past is not None else DEFAULT_PROFILES)
+    if name is None and past is not None:
+        return _as_many(past.profiles, request.clients)
+    if name in FEDERATIONS:
+        return builtin_profiles(str(name), request.clients, request.seed)
+    path = Path(str(name))
+    if not path.exists():
+        raise UsageError(
+            f"There are no profiles called {name!r}, and no such file.",
+            f"Built in are {', '.join(FEDERATIONS)}; or name a YAML file with groups of clients.",
+        )
+    return _as_many(read_profiles(path, request.seed), request.clients)
+
+
+def _as_many(profiles: Sequence[ClientProfile], clients: int | None) -> tuple[ClientProfile, ...]:
+    """``clients`` of the profiles, from the start again where there are not enough, under names of their own."""
+    if clients is None:
+        return tuple(profiles)
+    if clients < 1:
+        raise UsageError(f"{clients} clients can't be simulated; at least one is needed.")
+    names = []
+    for number in range(clients):
+        lap, place = divmod(number, len(profiles))
+        names.append(f"{profiles[place].client}-{lap + 1}" if lap else profiles[place].client)
+    return renamed(profiles, names)
+
+
+def _assigned(
+    profiles: Sequence[ClientProfile], names: Sequence[str], notes: list[str]
+) -> tuple[ClientProfile, ...]:
+    """A profile for each configured client: the one of its name where all have one, else in order."""
+    known = {profile.client: profile for profile in profiles}
+    if all(name in known for name in names):
+        return tuple(known[name] for name in names)
+    if len(profiles) != len(names):
+        notes.append(
+            f"The configuration has {len(names)} clients and the profiles have {len(profiles)}: profiles are taken "
+            "in order, and from the start again where there are too few."
+        )
+    return renamed(profiles, names)
+
+
+def _steps(client: ClientConfig, profile: ClientProfile, seen: Mapping[str, int], notes: list[str]) -> int:
+    """Local steps of a client: as configured, else as in the past run, else ``STEPS``."""
+    train = client.train_configs
+    if train.num_local_steps and train.mode != "epoch":
+        return train.num_local_steps
+    if train.num_local_epochs and profile.sample_size:
+        size, batch = profile.sample_size, train.train_batch_size
+        batches = size // batch if train.train_drop_last else math.ceil(size / batch)
+        return train.num_local_epochs * max(1, batches)
+    if client.client_id in seen:
+        return max(1, seen[client.client_id])
+    notes.append(
+        f"Nothing says how many local steps a client does, so each does {STEPS}: set num_local_steps with "
+        "`mode: step`, or give `samples` in the profiles."
+    )
+    return STEPS
+
+
+def _notes_of(past: PastRun) -> list[str]:
+    if not past.silent:
+        return []
+    names = ", ".join(past.silent[:5]) + (" and others" if len(past.silent) > 5 else "")
+    return [f"Nothing is known of {names}, who delivered no update in that run; they are left out."]
