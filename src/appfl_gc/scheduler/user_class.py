@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
-from appfl_gc.protocol.schedule import Action, Aggregate, Dispatch, Event, Started
+from appfl_gc.protocol.schedule import Action, Aggregate, Arrived, Dispatch, Event, Started, UpdateId
 from appfl_gc.scheduler.base import Counts, Scheduler
 from appfl_gc.site.user_errors import user_errors
 
@@ -15,19 +15,39 @@ _ACTIONS = get_args(Action)
 
 
 class UserScheduler:
-    """Checks what a user's scheduler answers, so that a mistake in it is told as one."""
+    """Checks what a user's scheduler answers, so that a mistake in it is told as one.
 
-    counts = Counts.ROUNDS
-    waits_for_all = True
+    Args:
+        scheduler: the user's object. Its ``counts`` and ``waits_for_all`` (see ``Scheduler``) may be left out: it
+            counts rounds then, and waits for all.
+
+    Raises:
+        UserCodeError: if ``counts`` is something else.
+    """
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._name = type(scheduler).__name__
         self._clients: tuple[str, ...] = ()
+        self._dispatches: dict[str, int] = {}
+        self._waiting: set[UpdateId] = set()
+        self.waits_for_all = bool(getattr(scheduler, "waits_for_all", True))
+        counts = getattr(scheduler, "counts", Counts.ROUNDS)
+        try:
+            self.counts = Counts(counts)
+        except ValueError:
+            raise UserCodeError(
+                f"{self._name}.counts is {counts!r:.100}; expected"
+                f" {' or '.join(repr(kind.value) for kind in Counts)}."
+            ) from None
 
     def step(self, now: float, event: Event) -> list[Action]:
         """See ``Scheduler.step``; raises ``UserCodeError`` if the class fails or answers with something else."""
         what = type(event).__name__
+        if isinstance(event, Started):
+            self._clients = event.clients
+        elif isinstance(event, Arrived):
+            self._waiting.add(event.meta.update)
         with user_errors(f"{self._name}.step failed on {what}"):
             actions = self._scheduler.step(now, event)
             if not isinstance(actions, list) or not all(isinstance(action, _ACTIONS) for action in actions):
@@ -36,19 +56,43 @@ class UserScheduler:
                     f"Actions are {', '.join(kind.__name__ for kind in _ACTIONS)}, of appfl_gc.protocol.schedule.",
                 )
             for action in actions:
-                self._check(action, event)
+                if isinstance(action, Dispatch):
+                    self._check_dispatch(action)
+                elif isinstance(action, Aggregate):
+                    self._check_aggregate(action, last=action is actions[-1])
             return actions
 
-    def _check(self, action: Action, event: Event) -> None:
-        if isinstance(event, Started):
-            self._clients = event.clients
-        if isinstance(action, Dispatch) and action.client not in self._clients:
+    def _check_dispatch(self, action: Dispatch) -> None:
+        client, number = action.client, action.dispatch
+        if client not in self._clients:
             raise UserCodeError(
-                f"{self._name}.step dispatched to {action.client!r}, which is no client of this run.",
+                f"{self._name}.step dispatched to {client!r}, which is no client of this run.",
                 f"Clients are {', '.join(self._clients)}.",
             )
-        if isinstance(action, Aggregate) and not action.updates:
+        if number <= self._dispatches.get(client, 0):
+            raise UserCodeError(
+                f"{self._name}.step dispatched to {client!r} as number {number}, not above the"
+                f" {self._dispatches.get(client, 0)} before.",
+                "The dispatches of a client are numbered from 1, each above the last.",
+            )
+        self._dispatches[client] = number
+
+    def _check_aggregate(self, action: Aggregate, *, last: bool) -> None:
+        updates = [update for update, _ in action.updates]
+        if not updates:
             raise UserCodeError(f"{self._name}.step asked to aggregate no update.")
+        if not last:
+            raise UserCodeError(
+                f"{self._name}.step asked for more after Aggregate.",
+                "Aggregate is the last action of a step; the event Aggregated comes next.",
+            )
+        for update in updates:
+            if update not in self._waiting:
+                raise UserCodeError(
+                    f"{self._name}.step asked to aggregate dispatch {update.dispatch} of {update.client!r}, which"
+                    " has not arrived, or was aggregated before."
+                )
+            self._waiting.remove(update)
 
 
 def adapt(cls: type[Any], num_global_epochs: int, kwargs: Mapping[str, Any]) -> Scheduler:
