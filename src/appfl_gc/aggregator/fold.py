@@ -143,7 +143,7 @@ def _narrow(state: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
     """``state`` in the dtype of ``old``, and no further than that reaches."""
     # A row that became infinite would stay so for ever.
     most = torch.finfo(old.dtype).max
-    return torch.nan_to_num(state, nan=0.0).clamp_(-most, most).to(old.dtype)
+    return state.clamp(-most, most).to(old.dtype)
 
 
 class _SumInOrder:

@@ -6,20 +6,40 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from appfl_gc.aggregator.admm import ICEADMMAggregator, IIADMMAggregator
 from appfl_gc.aggregator.arguments import whole_number
 from appfl_gc.aggregator.base import Aggregator
 from appfl_gc.aggregator.fedasync import FedAsyncAggregator, FedBuffAggregator, FedCompassAggregator
 from appfl_gc.aggregator.fedavg import FedAvgAggregator
 from appfl_gc.aggregator.fedqueue import FedQueueAggregator
+from appfl_gc.aggregator.krum import KrumAggregator
+from appfl_gc.aggregator.norm_bounding import NormBoundingAggregator
+from appfl_gc.aggregator.order_statistics import CoordinateMedianAggregator, TrimmedMeanAggregator
+from appfl_gc.aggregator.server_optimisers import (
+    FedAdagradAggregator,
+    FedAdamAggregator,
+    FedAvgMAggregator,
+    FedYogiAggregator,
+)
 from appfl_gc.config.names import AGGREGATORS
 from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
 
 _CLASSES: tuple[type[Aggregator], ...] = (
     FedAvgAggregator,
+    FedAvgMAggregator,
+    FedAdagradAggregator,
+    FedYogiAggregator,
+    FedAdamAggregator,
     FedAsyncAggregator,
     FedBuffAggregator,
     FedCompassAggregator,
     FedQueueAggregator,
+    IIADMMAggregator,
+    ICEADMMAggregator,
+    CoordinateMedianAggregator,
+    TrimmedMeanAggregator,
+    KrumAggregator,
+    NormBoundingAggregator,
 )
 BUILT: Mapping[str, type[Aggregator]] = {cls.__name__: cls for cls in _CLASSES}
 """Aggregators by name. A key of ``aggregator_kwargs`` is an argument of the constructor."""

@@ -8,8 +8,8 @@ With t the staleness in versions:
 * ``harmonic``: 1 / (1 + beta t)
 * ``exponential``: exp(-beta t)
 
-The first three are those of Xie, Koyejo and Gupta, Asynchronous Federated Optimization (arXiv:1903.03934), section
-5.2; the other two of Li et al., FedQueue (arXiv:2605.02125).
+The first three are those of Xie, Koyejo and Gupta, Asynchronous Federated Optimization (arXiv:1903.03934); the
+other two of Li et al., FedQueue (arXiv:2605.02125).
 """
 
 from __future__ import annotations
