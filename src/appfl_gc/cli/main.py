@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
             "appfl_gc.cli.doctor:doctor", "Check logins, endpoints and limits without a job."
         ),
         "sources": LazyCommand("appfl_gc.cli.sources:sources", "Show which source files a run would send."),
+        "simulate": LazyCommand("appfl_gc.cli.simulate:simulate", "Try a schedule on a virtual clock."),
         "login": LazyCommand("appfl_gc.cli.login:login", "Log in to Globus."),
         "whoami": LazyCommand("appfl_gc.cli.login:whoami", "Show which Globus identity submits from here."),
         "logout": LazyCommand("appfl_gc.cli.login:logout", "Revoke the login of this machine."),
@@ -55,7 +56,7 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
 
 PLANNED = frozenset(
     {
-        "cancel", "resume", "simulate",
+        "cancel", "resume",
     }
 )  # fmt: skip
 

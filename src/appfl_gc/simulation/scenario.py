@@ -63,6 +63,7 @@ class Scenario:
         steps: local steps of each where the scheduler does not say.
         seed: of all that is drawn.
         notes: what the user should know of it, full sentences.
+        past_seconds: how long the past run took, if its clients are simulated; else None.
     """
 
     federation: Federation
@@ -70,6 +71,7 @@ class Scenario:
     steps: Mapping[str, int]
     seed: int
     notes: tuple[str, ...]
+    past_seconds: float | None = None
 
     def scheduler(self) -> Scheduler:
         """A fresh scheduler, as a run would have it; a user's file is loaded.
@@ -139,7 +141,8 @@ def prepare(request: Request) -> Scenario:
         client.client_id: _steps(client, profile, seen, notes)
         for client, profile in zip(federation.clients, profiles, strict=True)
     }
-    return Scenario(federation, profiles, steps, request.seed, tuple(dict.fromkeys(notes)))
+    past_seconds = past.seconds if past is not None and request.profiles is None else None
+    return Scenario(federation, profiles, steps, request.seed, tuple(dict.fromkeys(notes)), past_seconds)
 
 
 def _profiles(request: Request, past: PastRun | None) -> tuple[ClientProfile, ...]:

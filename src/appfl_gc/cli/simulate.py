@@ -1,0 +1,301 @@
+"""The command ``appfl-gc simulate``. What needs torch is imported when the command line is found to be right."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from appfl_gc.cli.exit_codes import ExitCode
+from appfl_gc.cli.failure import tell_diagnostics
+from appfl_gc.cli.program import Program
+
+if TYPE_CHECKING:
+    from appfl_gc.simulation.scenario import Request, Scenario
+    from appfl_gc.simulation.summary import ClientTotals, Summary
+    from appfl_gc.simulation.timeline import Record, Row
+
+TELL_EVERY = 5.0
+"""Seconds between two lines of progress."""
+
+MOST_CLIENTS = 12
+"""More clients than this are shown by group."""
+
+MOST_GROUPS = 30
+PICTURE = "timeline.svg"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, parsed."""
+
+    server_config: Path | None
+    client_config: Path | None
+    profiles: str | None
+    run: Path | None
+    clients: int | None
+    overrides: tuple[str, ...]
+    seed: int
+    until: float | None
+    out: Path | None
+    as_json: bool
+
+    def request(self) -> Request:
+        """What is to be simulated."""
+        from appfl_gc.simulation.scenario import Request
+
+        return Request(
+            self.server_config,
+            self.client_config,
+            self.profiles,
+            self.run,
+            self.clients,
+            self.overrides,
+            self.seed,
+        )
+
+
+@click.command(
+    "simulate",
+    cls=Program,
+    short_help="Try a schedule on a virtual clock.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option(
+    "--server_config",
+    "--server-config",
+    "server_config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Server YAML file: scheduler and aggregator.  [default: the run's, else SyncScheduler]",
+)
+@click.option(
+    "--client_config",
+    "--client-config",
+    "client_config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Client YAML file.  [default: the clients of the run or of the profiles]",
+)
+@click.option(
+    "--profiles",
+    metavar="NAME_OR_FILE",
+    help="What the clients are like: homogeneous, normal, exponential, four-supercomputers, or a YAML file.  "
+    "[default: the run's, else homogeneous]",
+)
+@click.option(
+    "--run",
+    metavar="RUN_DIR",
+    type=click.Path(path_type=Path),
+    help="Clients as they were in this run, and its configuration.",
+)
+@click.option("--clients", metavar="N", type=click.IntRange(min=1), help="How many clients.")
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a key, such as server_configs.scheduler=AsyncScheduler. Repeatable.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all durations, losses and lots.")
+@click.option(
+    "--until",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop at this virtual time.",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write timeline.jsonl, summary.json and timeline.svg there.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.pass_context
+def simulate(ctx: click.Context, /, **parsed: object) -> None:
+    """Run schedulers and aggregators on a virtual clock: no site, no training, no waiting.
+
+    The clients come from profiles or from a past run, so that this answers what another scheduler would have done
+    with the same clients, or what a federation of 10,000 would do. docs/simulation.md leads through it.
+    """
+    from appfl_gc.config.diagnostic import ConfigError
+
+    try:
+        _simulate(Options(**parsed))  # type: ignore[arg-type]
+    except ConfigError as error:
+        tell_diagnostics(error.diagnostics)
+        ctx.exit(ExitCode.CONFIGURATION)
+
+
+def _simulate(options: Options) -> None:
+    from appfl_gc.simulation.engine import simulate as run_simulation
+    from appfl_gc.simulation.files import SUMMARY, summary_to_json
+    from appfl_gc.simulation.gantt import Gantt
+    from appfl_gc.simulation.scenario import prepare
+
+    scenario = prepare(options.request())
+    tell_diagnostics(scenario.federation.warnings)
+    for note in scenario.notes:
+        click.echo(f"Note: {note}", err=True)
+    scheduler, learner = scenario.scheduler(), scenario.learner()
+    gantt = Gantt(scenario.profiles, _title(scenario))
+    with _recorded(options.out) as written, _one_thread():
+        summary = run_simulation(
+            scheduler,
+            scenario.profiles,
+            learner,
+            seed=scenario.seed,
+            until=math.inf if options.until is None else options.until,
+            record=_all([*written, gantt.add, Progress().add]),
+        )
+    content = {**_described(scenario), **summary_to_json(summary)}
+    if options.out is not None:
+        (options.out / SUMMARY).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (options.out / PICTURE).write_text(gantt.svg(summary), encoding="utf-8")
+    if options.as_json:
+        click.echo(json.dumps(content, indent=1))
+    else:
+        _tell(scenario, summary, options.out)
+
+
+@contextlib.contextmanager
+def _recorded(out: Path | None) -> Iterator[list[Record]]:
+    """What writes the rows into ``out``."""
+    from appfl_gc.simulation.files import TIMELINE, TimelineFile
+
+    if out is None:
+        yield []
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with TimelineFile(out / TIMELINE) as file:
+        yield [file.add]
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small vectors are folded faster by one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _all(records: list[Record]) -> Record:
+    def add(row: Row) -> None:
+        for record in records:
+            record(row)
+
+    return add
+
+
+class Progress:
+    """A line on stderr every ``TELL_EVERY`` seconds."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+        self._updates = 0
+        self._versions = 0
+
+    def add(self, row: Row) -> None:
+        """Count a row, and tell if it is time."""
+        from appfl_gc.simulation.timeline import WorkRow
+
+        at = row.end if isinstance(row, WorkRow) else row.at
+        self._updates += isinstance(row, WorkRow)
+        self._versions += not isinstance(row, WorkRow)
+        if time.monotonic() - self._told >= TELL_EVERY:
+            self._told = time.monotonic()
+            click.echo(
+                f"At virtual {_duration(at)}: {self._updates:,} dispatches are back, {self._versions:,} versions.",
+                err=True,
+            )
+
+
+def _title(scenario: Scenario) -> str:
+    server = scenario.federation.server_configs
+    return f"{server.scheduler} and {server.aggregator}, {_many(len(scenario.profiles), 'client')}"
+
+
+def _described(scenario: Scenario) -> dict[str, object]:
+    server = scenario.federation.server_configs
+    return {
+        "scheduler": server.scheduler,
+        "aggregator": server.aggregator,
+        "num_global_epochs": server.num_global_epochs,
+        "seed": scenario.seed,
+        "past_seconds": scenario.past_seconds,
+        "notes": list(scenario.notes),
+    }
+
+
+def _tell(scenario: Scenario, summary: Summary, out: Path | None) -> None:
+    ended = "finished" if summary.finished else "stopped by --until"
+    click.echo(f"{_title(scenario)}: {ended} after virtual {_duration(summary.seconds)}.")
+    if scenario.past_seconds is not None:
+        click.echo(f"The run itself took {_duration(scenario.past_seconds)}.")
+    click.echo(
+        f"{_many(summary.updates, 'update')} of {_many(summary.steps, 'local step')} arrived; "
+        f"{summary.folded:,} were folded into {_many(summary.versions, 'version')}, "
+        f"{summary.mean_staleness:.2f} versions behind on average and {summary.max_staleness} at most."
+    )
+    click.echo(
+        f"Of the time in which they could be reached, clients trained {summary.train_share:.1%} and were idle "
+        f"{summary.idle_share:.1%}."
+    )
+    rows = _rows(scenario, summary)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    click.echo("")
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:], strict=True))]
+        click.echo("  " + "  ".join(cells).rstrip())
+    if out is not None:
+        click.echo(f"\nWrote {out}: timeline.jsonl, summary.json, {PICTURE}.")
+
+
+def _rows(scenario: Scenario, summary: Summary) -> list[list[str]]:
+    """A row for each client, or for each group of many; seconds as shares of the time in reach."""
+    groups: dict[str, list[ClientTotals]] = {}
+    by_client = len(scenario.profiles) <= MOST_CLIENTS
+    for profile in scenario.profiles:
+        name = profile.client if by_client else profile.group
+        groups.setdefault(name, []).append(summary.clients[profile.client])
+    shown = ("queue", "overhead", "train", "transfer", "wasted", "idle")
+    rows = [["client" if by_client else "group", "clients", "updates", "steps", *shown]]
+    if by_client:
+        rows[0].remove("clients")
+    for name, members in list(groups.items())[:MOST_GROUPS]:
+        reach = sum(summary.seconds - totals.down for totals in members)
+        counts = [sum(totals.updates for totals in members), sum(totals.steps for totals in members)]
+        spent = [math.fsum(getattr(totals, column) for totals in members) for column in shown]
+        rows.append(
+            [
+                name,
+                *([] if by_client else [f"{len(members):,}"]),
+                *(f"{count:,}" for count in counts),
+                *(f"{seconds / reach:.1%}" if reach > 0 else "-" for seconds in spent),
+            ]
+        )
+    if len(groups) > MOST_GROUPS:
+        rows.append([f"and {len(groups) - MOST_GROUPS} more", *[""] * (len(rows[0]) - 1)])
+    return rows
+
+
+def _duration(seconds: float) -> str:
+    from appfl_gc.report.figures import seconds_text
+
+    return seconds_text(seconds)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
