@@ -97,9 +97,8 @@ def test_what_is_not_built_is_refused_when_on_and_silent_when_off(
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("VanillaTrainer", "FedProxTrainer"),
-        ("SyncScheduler", "CompassScheduler"),
-        ("FedAvgAggregator", "FedAdamAggregator"),
+        ("VanillaTrainer", "MonaiTrainer"),
+        ("FedAvgAggregator", "FedSBAggregator"),
         ("client_weights_mode: equal", "use_secure_agg: True"),
         ('"SyncScheduler"', '"SyncScheduler"\n  scheduler_kwargs: {same_init_model: False}'),
         ("num_clients: 2", "num_clients: 2\n  deepspeed: True"),

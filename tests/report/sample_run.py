@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from appfl_gc.protocol.errors import ErrorClass, ErrorReport
@@ -19,6 +20,7 @@ from appfl_gc.runner.events import (
     RunFinished,
     RunStarted,
 )
+from appfl_gc.scheduler.base import Counts
 
 RUN_DIR = Path("/data/output/run-1")
 LOST = ErrorReport(ErrorClass.WORKER_LOST, "The worker ended before it replied.", "Look at its memory.")
@@ -82,3 +84,12 @@ def set_aside(client: str, number: int = 1, error: ErrorReport = BUG) -> list[Ru
         ClientFailed(client, number, error, final=True),
         ClientChanged(client, ClientState.SET_ASIDE, number, error.message),
     ]
+
+
+def updates_run(clients: Sequence[str] = ("A", "B"), epochs: int = 4) -> list[RunEvent]:
+    """A run in which every update is folded when it comes: the clients take turns."""
+    events: list[RunEvent] = [replace(started(clients, epochs), counts=Counts.UPDATES)]
+    for number in range(1, epochs + 1):
+        events.append(trained(clients[number % len(clients)], number))
+        events.append(RoundFinished(number, 2.0, {"val_loss": 0.25}, improved=number == 1, updates=number))
+    return [*events, finished(rounds=epochs)]

@@ -30,12 +30,12 @@ def test_every_event_is_one_object_with_its_name_and_fields() -> None:
     assert len(objects) == len(events)
     assert objects[0] == {
         "event": "run_started", "at": 0.0, "run_id": "run-1", "run_dir": "/data/output/run-1",
-        "clients": ["A", "B"], "rounds": 1, "model_bytes": 4_800_040, "parameters": 1_199_882,
+        "clients": ["A", "B"], "epochs": 1, "counts": "rounds", "model_bytes": 4_800_040, "parameters": 1_199_882,
     }  # fmt: skip
     changed = next(line for line in objects if line["event"] == "client_changed")
     assert changed["state"] == "ready"
     row = next(line for line in objects if line["event"] == "client_trained")
-    assert row["timing"] == {"queue": 1.0, "compute": 2.0, "transfer": 0.5}
+    assert row["timing"] == {"queue": 1.0, "compute": 2.0, "transfer": 0.5, "train": 1.5}
 
 
 def test_the_last_object_is_the_summary() -> None:
@@ -44,7 +44,7 @@ def test_the_last_object_is_the_summary() -> None:
     assert (last["outcome"], last["exit_code"], last["rounds"]) == ("finished", 42, 2)
     assert last["model_path"].endswith("model.safetensors")
     assert last["clients"]["A"]["updates"] == 2
-    assert last["clients"]["A"]["mean_seconds"] == {"queue": 1.0, "compute": 2.0, "transfer": 0.5}
+    assert last["clients"]["A"]["mean_seconds"] == {"queue": 1.0, "compute": 2.0, "transfer": 0.5, "train": 1.5}
 
 
 def test_numbers_that_json_lacks_are_null() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from appfl_gc.report.live_view import done_share, view
 from appfl_gc.report.progress import RunProgress
 from appfl_gc.runner.events import ClientChanged, ClientState, Logged, PayloadMoving, RoundStarted, RunEvent
-from tests.report.sample_run import BUG, Clock, round_events, set_aside, started, trained
+from tests.report.sample_run import BUG, Clock, round_events, set_aside, started, trained, updates_run
 
 
 def progress_of(*events: RunEvent, clock: Clock | None = None) -> RunProgress:
@@ -33,6 +33,12 @@ def many(count: int, rounds: int = 2) -> RunProgress:
         events += round_events(names, number)
     events += [Logged(f"line {index}") for index in range(30)]
     return progress_of(*events)
+
+
+def test_it_counts_updates_where_there_are_no_rounds() -> None:
+    text = drawn(progress_of(*updates_run()[:3]))
+    for part in ("Update 1 of 4", "25%", "about 6.0 s left", "After update 1 (best: update 1):"):
+        assert part in text
 
 
 def test_it_shows_run_round_clients_and_log() -> None:

@@ -6,7 +6,7 @@ import re
 
 from appfl_gc.report.plain import PlainDisplay
 from appfl_gc.runner.events import ClientChanged, ClientFailed, ClientState, Logged, PayloadMoving, RunEvent
-from tests.report.sample_run import BUG, LOST, Clock, set_aside, started, whole_run
+from tests.report.sample_run import BUG, LOST, Clock, set_aside, started, updates_run, whole_run
 
 
 def lines_of(*events: RunEvent, quiet: bool = False, level: int = logging.INFO) -> list[str]:
@@ -39,6 +39,14 @@ def test_a_run_tells_start_clients_rounds_and_time_left() -> None:
         "Round 1 of 2 done in 4.0 s: loss 0.2500, accuracy 90.00, the best so far; about 4.0 s left" in text
     )
     assert lines[-1].endswith("Round 2 of 2 done in 4.0 s: loss 0.2500, accuracy 90.00, the best so far")
+
+
+def test_updates_are_counted_where_there_are_no_rounds() -> None:
+    text = "\n".join(lines_of(*updates_run()))
+    assert "Run run-1: 2 clients, 4 updates, model of" in text
+    assert "Task 2: A trained 100 steps" in text
+    assert "Update 3 of 4 done in 2.0 s: loss 0.2500; about 2.0 s left" in text
+    assert "Round" not in text
 
 
 def test_many_clients_are_counted_and_their_failures_named() -> None:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from appfl_gc.protocol.measures import Timing
+from appfl_gc.report.live_view import done_share
 from appfl_gc.report.progress import RunProgress
 from appfl_gc.runner.events import ClientChanged, ClientState, RoundFinished, RoundStarted
+from appfl_gc.scheduler.base import Counts
 from tests.report.sample_run import BUG, Clock, round_events, set_aside, started, trained, whole_run
 
 
@@ -66,4 +70,13 @@ def test_a_failure_is_kept_with_its_client_and_in_the_log() -> None:
 
 def test_the_best_round_is_the_last_that_improved() -> None:
     progress = progress_after(started(), *round_events("AB", 1), RoundFinished(2, 1.0, {}, improved=False))
-    assert (progress.best_round, progress.rounds_done) == (1, 2)
+    assert (progress.best, progress.done) == (1, 2)
+
+
+def test_where_updates_are_counted_every_fold_brings_the_run_forward_by_its_updates() -> None:
+    progress = progress_after(replace(started(rounds=10), counts=Counts.UPDATES))
+    for version, updates in ((1, 1), (2, 5)):
+        progress.apply(RoundFinished(version, 8.0, {}, improved=version == 2, updates=updates))
+    assert (progress.unit, progress.done, progress.best) == ("update", 5, 5)
+    assert done_share(progress) == 0.5
+    assert progress.seconds_left() == 5 * (8.0 / 1 + 8.0 / 4) / 2

@@ -8,7 +8,17 @@ from rich.console import Console
 
 from appfl_gc.report.summary import CLIENTS_LISTED, Summary
 from appfl_gc.runner.events import Outcome, RunEvent
-from tests.report.sample_run import BUG, RUN_DIR, Clock, finished, round_events, set_aside, started, whole_run
+from tests.report.sample_run import (
+    BUG,
+    RUN_DIR,
+    Clock,
+    finished,
+    round_events,
+    set_aside,
+    started,
+    updates_run,
+    whole_run,
+)
 
 COMMAND = ("appfl-gc", "run", "--server_config", "my server.yaml")
 
@@ -35,6 +45,12 @@ def test_it_says_how_it_ended_and_where_everything_is() -> None:
     for name in ("model.safetensors", "metrics.jsonl", "server.log"):
         assert str(RUN_DIR / name) in text
     assert "--init-model" not in text
+
+
+def test_it_counts_what_the_run_counts() -> None:
+    text = text_of(*updates_run()[:-2], finished(Outcome.INTERRUPTED, 3))
+    assert "after 3 of 4 updates" in text
+    assert "(best in update 1)" in text
 
 
 def test_each_client_has_its_updates_means_and_last_accuracy() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from appfl_gc.config import agreement, rehearsal, rules, spelling
+from appfl_gc.config import agreement, pairing, rehearsal, rules, spelling
 from appfl_gc.config.diagnostic import ConfigError, Diagnostic, Severity
 from appfl_gc.config.document import Document, KeyPath, read_document
 from appfl_gc.config.federation import ClientConfig, Federation
@@ -262,6 +262,7 @@ class _Reading:
         settings = checker.typed(ServerConfigs)
         send_gradient = any(client.train_configs.send_gradient for client in clients)
         rules.check_server(settings, checker, send_gradient=send_gradient)
+        pairing.check_pairing(settings, [client.train_configs for client in clients], checker)
         if settings.num_clients and settings.num_clients != len(clients):
             checker.error(
                 ("num_clients",),

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 SCHEDULERS = {
     "SyncScheduler": True,
-    "AsyncScheduler": False,
-    "CompassScheduler": False,
-    "QueueScheduler": False,
+    "AsyncScheduler": True,
+    "CompassScheduler": True,
+    "QueueScheduler": True,
 }
 """Published schedulers; True for those that work."""
 
 AGGREGATORS = {
     "FedAvgAggregator": True,
-    "FedAvgMAggregator": False,
-    "FedAdamAggregator": False,
-    "FedYogiAggregator": False,
-    "FedAdagradAggregator": False,
-    "FedAsyncAggregator": False,
-    "FedBuffAggregator": False,
-    "FedCompassAggregator": False,
-    "FedQueueAggregator": False,
-    "IIADMMAggregator": False,
-    "ICEADMMAggregator": False,
+    "FedAvgMAggregator": True,
+    "FedAdamAggregator": True,
+    "FedYogiAggregator": True,
+    "FedAdagradAggregator": True,
+    "FedAsyncAggregator": True,
+    "FedBuffAggregator": True,
+    "FedCompassAggregator": True,
+    "FedQueueAggregator": True,
+    "IIADMMAggregator": True,
+    "ICEADMMAggregator": True,
+    "CoordinateMedianAggregator": True,
+    "TrimmedMeanAggregator": True,
+    "KrumAggregator": True,
+    "NormBoundingAggregator": True,
     "FedSBAggregator": False,
     "DIMATaggregator": False,
     "FederatedLoRASVDAggregator": False,
@@ -29,13 +33,13 @@ AGGREGATORS = {
     "DecentralizedDLoRABSVDAggregator": False,
     "VFLAggregator": False,
 }
-"""Published aggregators; True for those that work."""
+"""Published aggregators, and robust ones; True for those that work."""
 
 TRAINERS = {
     "VanillaTrainer": True,
-    "FedProxTrainer": False,
-    "IIADMMTrainer": False,
-    "ICEADMMTrainer": False,
+    "FedProxTrainer": True,
+    "IIADMMTrainer": True,
+    "ICEADMMTrainer": True,
     "MonaiTrainer": False,
     "LightningTrainer": False,
     "SklearnTrainer": False,

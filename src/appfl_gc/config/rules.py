@@ -23,8 +23,8 @@ def check_client(client: Client, check: TypedCheck) -> None:
     train = client.train_configs
     if not train.trainer_path:
         _check_builtin("trainer", train.trainer, ("train_configs", "trainer"), TRAINERS, check)
-        if train.trainer in {"", "VanillaTrainer"}:
-            _check_vanilla(client, check)
+        if TRAINERS.get(train.trainer or "VanillaTrainer"):
+            _check_local_training(client, check)
     _check_torch_names(train, check)
     _check_endpoint(client.endpoint_id, check)
     for key in ("user_endpoint_config", "resource_specification", "credentials"):
@@ -34,13 +34,14 @@ def check_client(client: Client, check: TypedCheck) -> None:
         check.error(("client_id",), "Expected printable text of at most 200 characters.")
 
 
-def _check_vanilla(client: Client, check: TypedCheck) -> None:
+def _check_local_training(client: Client, check: TypedCheck) -> None:
     train = client.train_configs
+    trainer = train.trainer or "VanillaTrainer"
     at = "train_configs"
     if train.mode is None:
-        check.error((at, "mode"), "VanillaTrainer needs `mode`.", "Give `epoch` or `step`.")
+        check.error((at, "mode"), f"{trainer} needs `mode`.", "Give `epoch` or `step`.")
     elif train.mode in {"fit", "partial_fit"}:
-        check.error((at, "mode"), f"VanillaTrainer has no mode `{train.mode}`.", "Give `epoch` or `step`.")
+        check.error((at, "mode"), f"{trainer} has no mode `{train.mode}`.", "Give `epoch` or `step`.")
     else:
         needed = "num_local_epochs" if train.mode == "epoch" else "num_local_steps"
         if getattr(train, needed) is None:
@@ -48,13 +49,11 @@ def _check_vanilla(client: Client, check: TypedCheck) -> None:
                 (at, needed), f"`mode: {train.mode}` needs `{needed}`.", "Give a whole number of at least 1."
             )
     if train.optim is None:
-        check.error(
-            (at, "optim"), "VanillaTrainer needs `optim`.", "Give a name in torch.optim, such as `Adam`."
-        )
+        check.error((at, "optim"), f"{trainer} needs `optim`.", "Give a name in torch.optim, such as `Adam`.")
     if train.loss_fn is None and train.loss_fn_path is None:
         check.error(
             (at, "loss_fn"),
-            "VanillaTrainer needs a loss.",
+            f"{trainer} needs a loss.",
             "Give `loss_fn_path`, or `loss_fn` with a name in torch.nn.",
         )
     if train.loss_fn is not None and train.loss_fn_path is not None:
@@ -68,7 +67,7 @@ def _check_vanilla(client: Client, check: TypedCheck) -> None:
     if client.model_configs.model_path is None:
         check.error(
             ("model_configs", "model_path"),
-            "VanillaTrainer needs `model_path`.",
+            f"{trainer} needs `model_path`.",
             "Give the file of the model.",
         )
 

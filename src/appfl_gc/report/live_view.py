@@ -26,6 +26,7 @@ from appfl_gc.report.figures import (
 )
 from appfl_gc.report.progress import ClientProgress, LogLine, RunProgress
 from appfl_gc.runner.events import ClientState
+from appfl_gc.scheduler.base import Counts
 
 STYLES = {
     ClientState.CONNECTING: "dim",
@@ -83,7 +84,7 @@ def _two_sided(left: Text, right: Text, width: int) -> Table:
 
 
 def _round_line(run: RunProgress, left: str, width: int) -> Table:
-    label = Text(f"Round {run.round} of {run.rounds}" if run.round else "Connecting", style="bold")
+    label = Text(_position(run), style="bold")
     share = done_share(run)
     grid = Table.grid(padding=(0, GAP, 0, 0))
     grid.add_column(no_wrap=True)
@@ -101,13 +102,19 @@ def _round_line(run: RunProgress, left: str, width: int) -> Table:
     return grid
 
 
+def _position(run: RunProgress) -> str:
+    if run.counts is Counts.UPDATES and any(client.round for client in run.clients.values()):
+        return f"Update {run.done} of {run.epochs}"
+    return f"Round {run.round} of {run.epochs}" if run.round else "Connecting"
+
+
 def done_share(run: RunProgress) -> float:
-    """The share of the run that is done, 0 to 1: rounds, and in the current one the updates that came."""
-    if not run.rounds or not run.clients:
+    """The share of the run that is done, 0 to 1: rounds, and in the current one the updates that came; or updates."""
+    if not run.epochs or not run.clients:
         return 0.0
-    arrived = sum(client.trained_round > run.rounds_done for client in run.clients.values())
-    in_round = arrived / len(run.clients) if run.round > run.rounds_done else 0.0
-    return min(1.0, (run.rounds_done + in_round) / run.rounds)
+    arrived = sum(client.trained_round > run.done for client in run.clients.values())
+    in_round = arrived / len(run.clients) if run.round > run.done else 0.0
+    return min(1.0, (run.done + in_round) / run.epochs)
 
 
 def _metrics_line(run: RunProgress, width: int) -> Text:
@@ -115,14 +122,14 @@ def _metrics_line(run: RunProgress, width: int) -> Text:
         line = Text(moving_text(run.moving), style="blue", no_wrap=True, overflow="ellipsis")
         line.truncate(width, overflow="ellipsis")
         return line
-    if not run.rounds_done:
+    if not run.done:
         waiting = "" if run.endpoints is None else waiting_text(run.endpoints, run.elapsed - run.endpoints_at)
-        text, style = (waiting, "yellow") if waiting else ("No round is done yet.", "dim")
+        text, style = (waiting, "yellow") if waiting else (f"No {run.unit} is done yet.", "dim")
         line = Text(text, style=style, no_wrap=True, overflow="ellipsis")
         line.truncate(width, overflow="ellipsis")
         return line
-    best = f" (best: round {run.best_round})" if run.best_round else ""
-    line = Text(f"After round {run.rounds_done}{best}:", style="dim")
+    best = f" (best: {run.unit} {run.best})" if run.best else ""
+    line = Text(f"After {run.unit} {run.done}{best}:", style="dim")
     for name in sorted(run.metrics, key=_metric_rank):
         part = Text(f"   {name} {value_text(run.metrics[name])}", style="default")
         if line.cell_len + part.cell_len > width:

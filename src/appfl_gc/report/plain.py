@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TextIO
 
 from appfl_gc.protocol.wire import clean_text
@@ -25,8 +26,10 @@ from appfl_gc.runner.events import (
     RunEvent,
     RunStarted,
 )
+from appfl_gc.scheduler.base import Counts
 
 CLIENTS_NAMED = 20
+_TASK: Mapping[Counts, str] = MappingProxyType({Counts.ROUNDS: "Round", Counts.UPDATES: "Task"})
 MOVING_TOLD_EVERY = 10.0
 """Seconds between two lines about payloads that take their time."""
 
@@ -92,33 +95,33 @@ class PlainDisplay:
         match event:
             case RunStarted():
                 clients = f"{len(event.clients)} client{'' if len(event.clients) == 1 else 's'}"
-                rounds = f"{event.rounds} round{'' if event.rounds == 1 else 's'}"
+                rounds = f"{event.epochs} {run.unit}{'' if event.epochs == 1 else 's'}"
                 size = f"{event.parameters:,} parameters, {bytes_text(event.model_bytes)}"
                 yield f"Run {event.run_id}: {clients}, {rounds}, model of {size}"
                 yield f"Run directory: {event.run_dir}"
             case EndpointsChecked():
                 yield from self._endpoint_lines(event)
             case RoundStarted():
-                yield f"Round {event.round} of {run.rounds}"
+                yield f"Round {event.round} of {run.epochs}"
             case ClientChanged():
                 yield from self._changed(event)
             case PayloadMoving() if run.elapsed - self._told_moving >= MOVING_TOLD_EVERY:
                 self._told_moving = run.elapsed
                 yield moving_text(event)
             case ClientTrained() if len(run.clients) <= CLIENTS_NAMED:
-                timing = event.timing
+                timing, steps = event.timing, f"{event.steps} step{'' if event.steps == 1 else 's'}"
                 yield (
-                    f"Round {event.round}: {event.client} trained {event.steps} step{'' if event.steps == 1 else 's'}"
+                    f"{_TASK[run.counts]} {event.round}: {event.client} trained {steps}"
                     f" on {event.sample_size} samples{_metrics_text(event.metrics)};"
                     f" queue {seconds_text(timing.queue)}, compute {seconds_text(timing.compute)},"
                     f" transfer {seconds_text(timing.transfer)}"
                 )
             case RoundFinished():
                 left = run.seconds_left()
-                ahead = f"; about {seconds_text(left)} left" if left and event.round < run.rounds else ""
+                ahead = f"; about {seconds_text(left)} left" if left and run.done < run.epochs else ""
                 best = ", the best so far" if event.improved else ""
                 yield (
-                    f"Round {event.round} of {run.rounds} done in {seconds_text(event.seconds)}"
+                    f"{run.unit.capitalize()} {run.done} of {run.epochs} done in {seconds_text(event.seconds)}"
                     f"{_metrics_text(event.metrics)}{best}{ahead}"
                 )
 

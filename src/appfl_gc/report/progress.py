@@ -25,6 +25,7 @@ from appfl_gc.runner.events import (
     RunFinished,
     RunStarted,
 )
+from appfl_gc.scheduler.base import Counts
 
 MOVING_SECONDS = 3.0
 LOG_LINES_KEPT = 50
@@ -85,7 +86,8 @@ class RunProgress:
         self._zero = clock()
         self.run_id = ""
         self.run_dir: Path | None = None
-        self.rounds = 0
+        self.epochs = 0
+        self.counts = Counts.ROUNDS
         self.model_bytes = 0
         self.parameters = 0
         self.clients: dict[str, ClientProgress] = {}
@@ -93,10 +95,10 @@ class RunProgress:
         self.endpoints_at = 0.0
         self.round = 0
         self.round_began = 0.0
-        self.rounds_done = 0
+        self.done = 0
         self.round_seconds: deque[float] = deque(maxlen=ROUNDS_FOR_ESTIMATE)
         self.metrics: Mapping[str, float] = {}
-        self.best_round = 0
+        self.best = 0
         self.log: deque[LogLine] = deque(maxlen=LOG_LINES_KEPT)
         self.finished: RunFinished | None = None
         self._moving: tuple[float, PayloadMoving] | None = None
@@ -122,19 +124,21 @@ class RunProgress:
         if not self.round_seconds or self.finished is not None:
             return None
         mean = sum(self.round_seconds) / len(self.round_seconds)
-        in_round = self.elapsed - self.round_began if self.round > self.rounds_done else 0.0
-        return max(0.0, mean * (self.rounds - self.rounds_done) - min(in_round, mean))
+        in_round = self.elapsed - self.round_began if self.round > self.done else 0.0
+        return max(0.0, mean * (self.epochs - self.done) - min(in_round, mean))
+
+    @property
+    def unit(self) -> str:
+        """What is counted up to ``epochs``: ``round`` or ``update``."""
+        return "round" if self.counts is Counts.ROUNDS else "update"
 
     def apply(self, event: RunEvent) -> None:
         """Take one event in."""
         match event:
             case RunStarted():
                 self.run_id, self.run_dir = event.run_id, event.run_dir
-                self.rounds, self.model_bytes, self.parameters = (
-                    event.rounds,
-                    event.model_bytes,
-                    event.parameters,
-                )
+                self.epochs, self.counts = event.epochs, event.counts
+                self.model_bytes, self.parameters = event.model_bytes, event.parameters
                 for name in event.clients:
                     self.client(name)
             case EndpointsChecked():
@@ -148,16 +152,21 @@ class RunProgress:
             case RoundStarted():
                 self.round, self.round_began = event.round, self.elapsed
             case RoundFinished():
-                self.rounds_done, self.metrics = event.round, event.metrics
-                self.round_seconds.append(event.seconds)
-                if event.improved:
-                    self.best_round = event.round
+                self._finished_round(event)
             case ClientFailed():
                 self._failed(event)
             case Logged():
                 self.log.append(LogLine(self.elapsed, event))
             case RunFinished():
                 self.finished = event
+
+    def _finished_round(self, event: RoundFinished) -> None:
+        before, self.metrics = self.done, event.metrics
+        self.done = event.round if self.counts is Counts.ROUNDS else event.updates
+        self.round = max(self.round, self.done)
+        self.round_seconds.append(event.seconds / max(1, self.done - before))
+        if event.improved:
+            self.best = self.done
 
     def _changed(self, event: ClientChanged) -> None:
         client = self.client(event.client)

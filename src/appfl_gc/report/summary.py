@@ -21,6 +21,7 @@ from appfl_gc.report.figures import (
 )
 from appfl_gc.report.progress import ClientProgress, Clock, RunProgress
 from appfl_gc.runner.events import ClientState, Outcome, RunEvent, RunFinished
+from appfl_gc.scheduler.base import Counts
 
 CLIENTS_LISTED = 20
 METRICS_LISTED = 12
@@ -83,18 +84,18 @@ class Summary:
 
     def _title(self, end: RunFinished) -> Text:
         word, style = _TITLE[end.outcome]
-        planned = f" of {self._progress.rounds}" if self._progress.rounds else ""
-        rounds = "round" if planned in {"", " of 1"} and end.rounds == 1 else "rounds"
-        return Text.assemble(
-            (word, style), f" after {end.rounds}{planned} {rounds} in {seconds_text(end.seconds)}"
-        )
+        run = self._progress
+        planned = f" of {run.epochs}" if run.epochs else ""
+        done = end.rounds if run.counts is Counts.ROUNDS else run.done
+        unit = run.unit if planned in {"", " of 1"} and done == 1 else f"{run.unit}s"
+        return Text.assemble((word, style), f" after {done}{planned} {unit} in {seconds_text(end.seconds)}")
 
     def _facts(self, end: RunFinished) -> Iterable[tuple[str, str]]:
         if end.metrics:
             shown = list(end.metrics.items())[:METRICS_LISTED]
             text = ", ".join(f"{name} {value_text(value)}" for name, value in shown)
-            best = self._progress.best_round
-            yield "result", f"{text} (best in round {best})" if best else text
+            best = self._progress.best
+            yield "result", f"{text} (best in {self._progress.unit} {best})" if best else text
         if end.model_path is not None:
             yield "model", str(end.model_path)
         yield "metrics", str(end.run_dir / "metrics.jsonl")

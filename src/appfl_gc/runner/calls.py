@@ -50,6 +50,7 @@ class CallFactory:
         version: int,
         args: Mapping[str, Json],
         acknowledged: int,
+        state_of: int,
     ) -> Call:
         """Local training; the call is yet to get its model and its grant.
 
@@ -58,9 +59,15 @@ class CallFactory:
             dispatch: number of the dispatch.
             version: of the global model.
             args: of the task.
-            acknowledged: the last round whose reply the server has.
+            acknowledged: the last dispatch whose update is in the global model.
+            state_of: the last dispatch whose update the server has; the client goes on from its state after that.
         """
-        more: dict[str, Json] = {"acknowledged": acknowledged, "task": dict(args), "version": version}
+        more: dict[str, Json] = {
+            "acknowledged": acknowledged,
+            "state_of": state_of,
+            "task": dict(args),
+            "version": version,
+        }
         return self._call(client, dispatch, TRAIN, more)
 
     def again(self, call: Call, error_class: ErrorClass, held: bool) -> Call:

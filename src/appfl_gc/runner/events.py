@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 from appfl_gc.control.globus_compute.endpoints.facts import EndpointState
 from appfl_gc.protocol.errors import ErrorReport
 from appfl_gc.protocol.measures import Timing
+from appfl_gc.scheduler.base import Counts
 
 
 class ClientState(str, enum.Enum):
@@ -31,14 +32,18 @@ class ClientState(str, enum.Enum):
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The configuration is accepted; nothing has been sent yet."""
+    """The configuration is accepted; nothing has been sent yet.
+
+    ``epochs`` is ``num_global_epochs``, which counts what ``counts`` says.
+    """
 
     run_id: str
     run_dir: Path
     clients: tuple[str, ...]
-    rounds: int
+    epochs: int
     model_bytes: int
     parameters: int
+    counts: Counts = Counts.ROUNDS
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class ClientTrained:
 
 @dataclass(frozen=True)
 class RoundStarted:
-    """A round begins, from 1."""
+    """A round begins, from 1. Told only where ``num_global_epochs`` counts rounds."""
 
     round: int
 
@@ -122,13 +127,16 @@ class RoundStarted:
 class RoundFinished:
     """The global model has a new version: the row of ``metrics.jsonl`` for this round.
 
-    ``metrics`` are means over clients weighted by sample size, and ``server_val_*`` if the server validates.
+    ``round`` is that version's number; ``updates`` of clients have been folded so far, in all rounds. ``seconds`` count
+    from the round's begin, or from the version before. ``metrics`` are means over clients weighted by sample size,
+    and ``server_val_*`` if the server validates.
     """
 
     round: int
     seconds: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     improved: bool = False
+    updates: int = 0
 
 
 @dataclass(frozen=True)

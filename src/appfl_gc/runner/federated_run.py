@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from appfl_gc.aggregator.base import Aggregator
+from appfl_gc.aggregator.base import Aggregator, Cohort
 from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import ClientConfig
 from appfl_gc.control.plane import CallState
@@ -28,6 +28,7 @@ from appfl_gc.protocol.schedule import (
     Arrived,
     Cancel,
     ClientDown,
+    ClientUp,
     Dispatch,
     Event,
     Finish,
@@ -40,6 +41,7 @@ from appfl_gc.protocol.schedule import (
     UpdateId,
     WakeAt,
 )
+from appfl_gc.protocol.schedule_json import step_to_json
 from appfl_gc.protocol.wire import WireError, as_count, as_line
 from appfl_gc.runner.calls import HELLO_ROUND, CallFactory
 from appfl_gc.runner.courier import Courier
@@ -47,15 +49,31 @@ from appfl_gc.runner.dispatcher import Dispatcher
 from appfl_gc.runner.events import ClientChanged, ClientFailed, ClientState, Outcome, PayloadMoving
 from appfl_gc.runner.flight import InFlight
 from appfl_gc.runner.global_model import GlobalModel
-from appfl_gc.runner.inbox import Answered, Inbox, Interrupted, Landed, Moved, Noticed, Prepared, Progressed
+from appfl_gc.runner.inbox import (
+    Answered,
+    Inbox,
+    Interrupted,
+    Item,
+    Landed,
+    Moved,
+    Noticed,
+    Prepared,
+    Progressed,
+)
 from appfl_gc.runner.intake import Intake
-from appfl_gc.runner.journal import Journal
+from appfl_gc.runner.journal import STEP, Journal
 from appfl_gc.runner.outgoing import Outgoing
 from appfl_gc.runner.policy import FailurePolicy, Verdict
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.rounds import Rounds
 from appfl_gc.runner.routes import Routes
-from appfl_gc.scheduler.base import Scheduler
+from appfl_gc.scheduler.base import Counts, Scheduler
+
+GREETING_SECONDS = 30.0
+"""How long clients that say nothing of themselves are waited for where the scheduler can begin without them."""
+
+NAMED = 10
+"""Clients that a log line names."""
 
 _SHOWN_AS: Mapping[CallState, ClientState] = MappingProxyType(
     {
@@ -119,7 +137,12 @@ class FederatedRun:
         self._parts = parts
         self._start = time.monotonic()
         self._acknowledged: dict[str, int] = {}
+        self._accepted: dict[str, int] = {}
+        self._sample_sizes: dict[str, int] = {}
+        self._held_up: set[str] = set()
         self._timers: list[float] = []
+        self._heard_at = 0.0
+        self._started = False
         self.ending = Ending()
 
     def execute(self) -> None:
@@ -128,7 +151,7 @@ class FederatedRun:
             self._next()
         if self.ending.outcome is None:
             self._greet()
-        self._feed(Started(tuple(c for c in self._parts.clients if c in self._parts.policy.active)))
+        self._begin()
         while self.ending.outcome is None:
             self._next()
 
@@ -140,21 +163,41 @@ class FederatedRun:
     # The inbox
 
     def _greet(self) -> None:
-        """Say hello to every client and wait for all answers; nothing is trained before.
+        """Say hello to every client and wait for the answers; nothing is trained before.
 
-        What would fail again ends the run here, with the reasons of all clients in one error.
+        Where the scheduler does not need all clients at once, those that wait for a login, an endpoint or nodes are
+        not waited for. What would fail again ends the run here, with the reasons of all clients in one error.
         """
-        parts = self._parts
+        parts, patient = self._parts, self._parts.scheduler.waits_for_all
         for client in parts.clients.values():
             parts.outgoing.greet(parts.calls.hello(client))
-        while parts.dispatcher.busy and not self.ending.interrupted:
-            self._next()
+        until = self.now + GREETING_SECONDS
+        while not self.ending.interrupted:
+            missing = parts.dispatcher.busy if patient else parts.dispatcher.busy - self._held_up
+            if not missing or not (patient or self.now < until):
+                break
+            self._next(None if patient else until)
         if self.ending.error is not None and len(self.ending.set_aside) > 1:
             every = "\n".join(str(error) for error in self.ending.set_aside.values())
             self.ending.error = replace(self.ending.error, message=every, hint="", frames=())
 
-    def _next(self) -> None:
-        """Wait for one thing to happen and deal with it.
+    def _begin(self) -> None:
+        """Tell the scheduler who takes part; who has not answered yet joins later."""
+        parts = self._parts
+        active = tuple(client for client in parts.clients if client in parts.policy.active)
+        awaited = tuple(client for client in active if client in parts.dispatcher.busy)
+        if awaited and self.ending.outcome is None:
+            names = ", ".join(awaited[:NAMED]) + (" and others" if len(awaited) > NAMED else "")
+            parts.recorder.log(
+                f"The run begins with {len(active) - len(awaited)} clients; {names} join later."
+            )
+        self._started = True
+        self._feed(Started(active, awaited))
+
+    def _next(self, until: float | None = None) -> None:
+        """Wait for one thing to happen, at most until second ``until`` of the run, and deal with it.
+
+        A timer that is due comes before whatever else has happened.
 
         Raises:
             UserCodeError: if nothing can happen any more: the scheduler left no call and no timer.
@@ -163,28 +206,34 @@ class FederatedRun:
             raise UserCodeError(
                 "The scheduler left nothing to wait for: no client works and no timer is set."
             )
-        try:
-            timeout = max(0.0, self._timers[0] - self.now) if self._timers else None
-            item = self._parts.inbox.get(timeout=timeout)
-        except queue.Empty:
-            heapq.heappop(self._timers)
-            self._feed(Timer())
-            return
-        match item:
-            case Interrupted():
+        ends = [*self._timers[:1], *([] if until is None else [until])]
+        match self._wait(min(ends) - self.now if ends else None):
+            case None:
+                if self._timers and self._timers[0] <= self.now:
+                    self._feed(Timer(), heapq.heappop(self._timers))
+            case Interrupted() as item:
                 self._interrupted(item)
-            case Progressed():
+            case Progressed() as item:
                 self._progressed(item)
-            case Answered():
+            case Answered() as item:
                 self._answered(item)
-            case Landed():
+            case Landed() as item:
                 self._landed(item)
-            case Moved():
+            case Moved() as item:
                 self._parts.recorder.tell(PayloadMoving(item.client, item.what, item.done, item.size))
-            case Noticed():
+            case Noticed() as item:
                 self._parts.recorder.log(item.message, logging.WARNING)
-            case tuple():
-                self._prepared(item)
+            case tuple() as items:
+                self._prepared(items)
+
+    def _wait(self, seconds: float | None) -> Item | None:
+        """What happens next, at most ``seconds`` from now; None if that is nothing."""
+        if seconds is not None and seconds <= 0:
+            return None
+        try:
+            return self._parts.inbox.get(timeout=seconds)
+        except queue.Empty:
+            return None
 
     def _interrupted(self, item: Interrupted) -> None:
         self._parts.recorder.log(f"{item.signal}: the run ends; what is done is saved.", logging.WARNING)
@@ -200,6 +249,10 @@ class FederatedRun:
             state = ClientState.SENT  # the endpoint has only not taken it yet
         if identity.round == HELLO_ROUND and state in (ClientState.SENT, ClientState.WORKING):
             state = ClientState.CONNECTING
+        if state in (ClientState.NO_LOGIN, ClientState.OFFLINE, ClientState.QUEUED):
+            self._held_up.add(identity.client)
+        else:
+            self._held_up.discard(identity.client)
         if state in (ClientState.NO_LOGIN, ClientState.OFFLINE):
             self._parts.recorder.log(f"Client {identity.client}: {item.progress.detail}", logging.WARNING)
         self._parts.recorder.tell(
@@ -229,10 +282,17 @@ class FederatedRun:
 
     def _take_in(self, flight: InFlight, reply: Reply, at: float) -> ErrorReport | None:
         """Take a good reply in; what is wrong with it, if it is not good after all."""
+        client, greeting = flight.call.identity.client, flight.call.identity.round == HELLO_ROUND
+        if not greeting and self._parts.intake.full:
+            raise UserCodeError(
+                "The scheduler keeps more than two updates for each client without folding any."
+            )
         try:
-            if flight.call.identity.round == HELLO_ROUND:
+            if greeting:
                 self._met(flight, reply)
-                self._parts.dispatcher.done(flight.call.identity.client)
+                self._parts.dispatcher.done(client)
+                if self._started:
+                    self._feed(ClientUp(client))
             else:
                 self._parts.courier.land(self._parts.intake.begin(flight, reply, at))
         except WireError as error:
@@ -259,6 +319,7 @@ class FederatedRun:
             return
         meta = parts.intake.accept(landing, item.seconds, self.now)
         parts.dispatcher.done(client)
+        self._accepted[client] = meta.update.dispatch
         for grant in parts.intake.unused_grants(meta.update, landing.reference):
             parts.courier.withdraw(client, grant)
         self._feed(Arrived(meta))
@@ -270,6 +331,7 @@ class FederatedRun:
         size = as_count(values.get("sample_size"), "The sample size")
         threads = as_count(values.get("threads"), "The number of threads")
         parts.calls.threads[client] = threads
+        self._sample_sizes[client] = size
         policy = as_line(values.get("policy"), "The site's policy")
         place = as_line(values.get("working_directory"), "The site's working directory")
         environment = as_line(json.dumps(values.get("environment")), "The environment", 4000)
@@ -293,7 +355,7 @@ class FederatedRun:
         greeting = identity.round == HELLO_ROUND
         # What the site still has is worth another try, whatever kept it from being sent.
         kind = ErrorClass.TRANSFER if held else error.error_class
-        verdict = parts.policy.failed(identity.client, kind, identity.attempt, greeting)
+        verdict = parts.policy.failed(identity.client, kind, identity.attempt, not self._started)
         retried = verdict is Verdict.RETRY
         parts.journal.append(
             self.now,
@@ -324,19 +386,33 @@ class FederatedRun:
         )
         if verdict is Verdict.END_RUN:
             self.ending.be(Outcome.FAILED, named)
-        elif not greeting:
+        elif self._started:
             # Down first: a refusal may complete the round, and the next one must go without this client.
             self._feed(ClientDown(identity.client))
-            self._feed(Refused(UpdateId(identity.client, identity.round), error.message))
+            if not greeting:
+                self._feed(Refused(UpdateId(identity.client, identity.round), error.message))
 
     # The scheduler
 
-    def _feed(self, event: Event) -> None:
-        """Tell the scheduler and do what it answers; nothing is done any more once the run has ended."""
+    def _feed(self, event: Event, due: float = 0.0) -> None:
+        """Tell the scheduler and do what it answers; nothing is done any more once the run has ended.
+
+        Event, time and actions are journaled, so that the journal replays to the same actions. Time never goes back,
+        and is not before ``due``.
+        """
         if self.ending.outcome is not None:
             return
+        self._heard_at = round(max(self.now, self._heard_at, due), 6)
+        actions = self._parts.scheduler.step(self._heard_at, event)
+        self._parts.journal.append(
+            self._heard_at,
+            STEP,
+            now=self._heard_at,
+            event=step_to_json(event),
+            actions=[step_to_json(action) for action in actions],
+        )
         ready: list[tuple[Call, int]] = []
-        for action in self._parts.scheduler.step(self.now, event):
+        for action in actions:
             if isinstance(action, Dispatch):
                 ready.append((self._call_of(action, first=not ready), action.version))
             else:
@@ -365,7 +441,7 @@ class FederatedRun:
     def _call_of(self, action: Dispatch, first: bool) -> Call:
         """The call of ``action``, without model and grant; ``first`` of those that go out together."""
         parts = self._parts
-        if first and not parts.dispatcher.busy:
+        if first and not parts.dispatcher.busy and parts.scheduler.counts is Counts.ROUNDS:
             parts.rounds.begin()
         return parts.calls.train(
             parts.clients[action.client],
@@ -373,7 +449,14 @@ class FederatedRun:
             action.version,
             action.args,
             self._acknowledged.get(action.client, HELLO_ROUND),
+            self._accepted.get(action.client, HELLO_ROUND),
         )
+
+    @property
+    def _cohort(self) -> Cohort:
+        """All clients; who has not said yet how many examples it has counts as the mean of the others."""
+        count, known = len(self._parts.clients), list(self._sample_sizes.values())
+        return Cohort(count, round(sum(known) * count / max(1, len(known))))
 
     def _aggregate(self, action: Aggregate) -> None:
         parts = self._parts
@@ -384,6 +467,7 @@ class FederatedRun:
             [update.slot for update in updates],
             [update.meta for update in updates],
             [staleness for _, staleness in action.updates],
+            self._cohort,
         )
         parts.journal.append(
             self.now,
@@ -395,7 +479,8 @@ class FederatedRun:
         parts.journal.flush()
         for update in updates:
             # The new version is on disk: the site may forget its copy.
-            self._acknowledged[update.meta.update.client] = update.meta.update.dispatch
+            client, dispatch = update.meta.update.client, update.meta.update.dispatch
+            self._acknowledged[client] = max(dispatch, self._acknowledged.get(client, 0))
             parts.arena.free(update.slot)
             parts.courier.evict(update.meta.update.client, update.reference)
         parts.intake.free(updates)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from appfl_gc.aggregator.base import Aggregator
+from appfl_gc.aggregator.base import Aggregator, Cohort
 from appfl_gc.aggregator.reduction import aggregate
 from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.payload import coding, model_file
@@ -21,10 +21,19 @@ from appfl_gc.runner.run_directory import RunDirectory
 
 
 class GlobalModel:
-    """Versions of the global model, from 0. A version goes when it is released and nothing needs it."""
+    """Versions of the global model, from 0. A version goes when it is released and nothing needs it.
 
-    def __init__(self, directory: RunDirectory, initial: Path) -> None:
+    Beside the newest version lies what its aggregator keeps for the next one, if that keeps anything.
+
+    Args:
+        directory: of the run.
+        initial: the file of version 0.
+        trained: names of the tensors that training changes: the floating parameters.
+    """
+
+    def __init__(self, directory: RunDirectory, initial: Path, trained: frozenset[str]) -> None:
         self._directory = directory
+        self._trained = trained
         self._refs: dict[int, dict[Route, Ref]] = {}
         self._files = {0: initial}
         self._released: set[int] = set()
@@ -78,10 +87,23 @@ class GlobalModel:
         slots: Sequence[int],
         metas: Sequence[UpdateMeta],
         staleness: Sequence[int],
+        cohort: Cohort,
     ) -> int:
         """Fold the updates in ``slots`` (client order) into a new version and return its number."""
         new = self._directory.payloads / f"global-{self.version + 1}.safetensors"
-        aggregate(aggregator, self.file, arena, slots, metas, staleness, new)
+        aggregate(
+            aggregator,
+            self.file,
+            arena,
+            slots,
+            metas,
+            staleness,
+            new,
+            cohort=cohort,
+            trained=self._trained,
+            state=_state_of(self.file),
+            state_out=_state_of(new),
+        )
         self.version += 1
         self._files[self.version] = new
         return self.version
@@ -92,7 +114,7 @@ class GlobalModel:
         Returns what is to be done for that, which may take the time of a network.
         """
         self._released.add(version)
-        actions: list[Callable[[], None]] = []
+        actions: list[Callable[[], None]] = [partial(_state_of(self._files[version]).unlink, missing_ok=True)]
         for gone in self._released - in_use - {self.version}:
             self._released.remove(gone)
             actions += self._evictions(gone)
@@ -107,3 +129,8 @@ class GlobalModel:
         with self._lock:
             references = self._refs.pop(version, {})
         return [partial(route.stores.evict, reference) for route, reference in references.items()]
+
+
+def _state_of(model: Path) -> Path:
+    """Where the aggregator's state lies that belongs to the version in the file ``model``."""
+    return model.with_suffix(".state.safetensors")

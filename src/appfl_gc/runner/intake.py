@@ -53,6 +53,11 @@ class Intake:
         grant = as_object(call.args["grant"], "The grant")
         self._grants.setdefault(_update_id(call), []).append(grant)
 
+    @property
+    def full(self) -> bool:
+        """Whether no slot is free: the scheduler keeps more updates than schedulers may."""
+        return not self._free
+
     def begin(self, flight: InFlight, reply: Reply, answered: float) -> Landing:
         """Check what ``reply``, which has no error, says of its update, and keep a slot for that.
 
@@ -104,6 +109,7 @@ class Intake:
                 "kind": "client",
                 "round": identity.round,
                 "client": identity.client,
+                "version": flight.version,
                 "at": now,
                 "sample_size": landing.sample_size,
                 "steps": meta.steps,

@@ -20,6 +20,8 @@ from typing import Any
 from appfl_gc.protocol.errors import AppflGcError
 
 JOURNAL_VERSION = 1
+STEP = "step"
+"""Kind of the records of what a scheduler heard, when, and what it answered."""
 
 
 class JournalError(AppflGcError):

@@ -91,8 +91,9 @@ def _describe(event: RunEvent) -> tuple[int, str]:
         return event.level, f"[{event.client}] {event.message}" if event.client else event.message
     if isinstance(event, RunStarted):
         return logging.INFO, (
-            f"Run {event.run_id}: {len(event.clients)} clients, {event.rounds} rounds, model of "
-            f"{event.parameters} parameters ({event.model_bytes} bytes), directory {event.run_dir}"
+            f"Run {event.run_id}: {len(event.clients)} clients, {event.epochs} {event.counts.value} "
+            f"(num_global_epochs), model of {event.parameters} parameters ({event.model_bytes} bytes), "
+            f"directory {event.run_dir}"
         )
     if isinstance(event, EndpointsChecked):
         return logging.INFO, "\n".join(_endpoints(event))
@@ -100,7 +101,9 @@ def _describe(event: RunEvent) -> tuple[int, str]:
         return logging.INFO, f"Round {event.round} begins."
     if isinstance(event, RoundFinished):
         numbers = ", ".join(f"{name} {value:.6g}" for name, value in event.metrics.items())
-        return logging.INFO, f"Round {event.round} done in {event.seconds:.2f} s: {numbers}"
+        return logging.INFO, (
+            f"Round {event.round} done in {event.seconds:.2f} s, {event.updates} client updates in all: {numbers}"
+        )
     if isinstance(event, ClientFailed):
         fate = "It is set aside." if event.final else "It is tried again."
         return (

@@ -16,7 +16,7 @@ from appfl_gc.runner.validation import ServerValidation
 
 
 class Rounds:
-    """Counts rounds and keeps the last and the best model."""
+    """Counts rounds (versions of the model) and updates, and keeps the last and the best model."""
 
     def __init__(
         self,
@@ -35,10 +35,11 @@ class Rounds:
         self._best = math.inf
         self._best_by: str | None = None
         self.done = 0
+        self.updates = 0
         self.last: Mapping[str, float] = {}
 
     def begin(self) -> None:
-        """The next round's first call is about to go out."""
+        """The next round's first call is about to go out. Not called where there are no rounds."""
         self._begun = time.monotonic()
         self._recorder.tell(RoundStarted(self.done + 1))
 
@@ -56,8 +57,9 @@ class Rounds:
             self._best = loss
             self._directory.keep_model(self._model.file, self._directory.best)
         self.done += 1
+        self.updates += len(updates)
         self.last = metrics
-        seconds = time.monotonic() - self._begun
+        seconds, self._begun = time.monotonic() - self._begun, time.monotonic()
         self._metrics.write(
             {
                 **metrics,
@@ -66,6 +68,7 @@ class Rounds:
                 "at": now,
                 "seconds": seconds,
                 "clients": len(updates),
+                "updates": self.updates,
             }
         )
-        self._recorder.tell(RoundFinished(self.done, seconds, metrics, improved))
+        self._recorder.tell(RoundFinished(self.done, seconds, metrics, improved, self.updates))

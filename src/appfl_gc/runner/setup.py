@@ -15,7 +15,7 @@ from torch import nn
 
 from appfl_gc.aggregator import user_class as user_aggregator
 from appfl_gc.aggregator.base import Aggregator
-from appfl_gc.aggregator.registry import make_aggregator
+from appfl_gc.aggregator.registry import make_aggregator, updates_per_aggregation
 from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import Federation
 from appfl_gc.payload import codec, model_file
@@ -109,14 +109,15 @@ def set_up(
     )
     stack.callback(routes.close, lambda text: recorder.log(text, logging.WARNING))
     stack.callback(planes.plane.close)
-    arena = Arena(update_spec, len(names), directory.payloads)
+    buffered = _updates_per_aggregation(federation)
+    arena = Arena(update_spec, 2 * len(names) + buffered, directory.payloads)
     stack.callback(arena.close)
-    global_model = GlobalModel(directory, initial)
+    global_model = GlobalModel(directory, initial, frozenset(delta_names(model)))
     courier = Courier(routes, global_model, arena, inbox, stop)
     stack.callback(courier.close)
     load_state(model, model_file.open(initial))
     validation = _validation(federation, sources, seed)
-    scheduler = _scheduler(federation, sources, seed)
+    scheduler = _scheduler(federation, sources, seed, buffered)
     aggregator = _aggregator(federation, sources, model, recorder)
 
     run_id = directory.path.name
@@ -137,7 +138,15 @@ def set_up(
     journal.flush()
     parameters = sum(tensor.numel() for tensor in model.parameters())
     recorder.tell(
-        RunStarted(run_id, directory.path, tuple(names), server.num_global_epochs, spec.nbytes, parameters)
+        RunStarted(
+            run_id,
+            directory.path,
+            tuple(names),
+            server.num_global_epochs,
+            spec.nbytes,
+            parameters,
+            scheduler.counts,
+        )
     )
     await_endpoints(federation, planes, recorder.tell, inbox)
     intake = Intake(names, arena.slots, journal, metrics, recorder)
@@ -217,13 +226,20 @@ def _validation(federation: Federation, sources: ServerSources, seed: int) -> Se
     )
 
 
-def _scheduler(federation: Federation, sources: ServerSources, seed: int) -> Scheduler:
+def _updates_per_aggregation(federation: Federation) -> int:
+    server = federation.server_configs
+    if server.aggregator_path:
+        return 1
+    return updates_per_aggregation(server.aggregator, federation.aggregator_kwargs())
+
+
+def _scheduler(federation: Federation, sources: ServerSources, seed: int, buffered: int) -> Scheduler:
     server, kwargs = federation.server_configs, federation.scheduler_kwargs()
     own = sources.load("scheduler")
     if own is not None:
         return user_scheduler.adapt(own.target, server.num_global_epochs, kwargs)
     return make_scheduler(
-        server.scheduler, server.num_global_epochs, kwargs, derive_seed(seed, 0, "", "scheduler")
+        server.scheduler, server.num_global_epochs, kwargs, derive_seed(seed, 0, "", "scheduler"), buffered
     )
 
 

@@ -180,7 +180,7 @@ def _messages(federation: Federation, encoding: Encoding) -> Sizes:
     )
     requests, reply = {}, 0
     for client in remote:
-        call = calls.train(client, 1, 0, {}, 0)
+        call = calls.train(client, 1, 0, {}, acknowledged=0, state_of=0)
         call = replace(call, payloads={"model": reference}, args={**call.args, "grant": grant})
         settings = client.settings
         beside = [thaw(settings.user_endpoint_config), thaw(settings.resource_specification)]
