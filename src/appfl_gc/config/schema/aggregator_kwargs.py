@@ -12,12 +12,9 @@ DERIVED = "Derived from `train_configs.send_gradient`."
 NOT_READ = "The aggregator does not read it."
 
 
-class FedAvgKwargs(Block):
-    """``FedAvgAggregator``, the start of its family."""
+class AggregatorKwargs(Block):
+    """``IIADMMAggregator``, ``ICEADMMAggregator`` and ``CoordinateMedianAggregator``, and what all take."""
 
-    client_weights_mode: Literal["equal", "sample_size"] = key(
-        "Weigh clients equally or by their number of training samples.", "equal"
-    )
     use_secure_agg: bool = not_yet("Switches secure aggregation on.", False, refused=(True,), why=SECURE)
     secure_agg_client_weights_mode: Literal["equal", "num_examples"] = not_yet(
         "Weights of masked updates.", "equal", why=SECURE
@@ -31,48 +28,105 @@ class FedAvgKwargs(Block):
     )
 
 
+class FedAvgKwargs(AggregatorKwargs):
+    """``FedAvgAggregator``, the start of its family."""
+
+    client_weights_mode: Literal["equal", "sample_size"] = key(
+        "Weigh clients equally or by their number of training samples.", "equal"
+    )
+
+
 class FedAvgMKwargs(FedAvgKwargs):
     """``FedAvgMAggregator``."""
 
-    server_momentum_param_1: float | None = not_yet("Momentum of the server.", why=LATER)
-
-
-class AdaptiveKwargs(FedAvgMKwargs):
-    """``FedAdagradAggregator``, ``FedAdamAggregator`` and ``FedYogiAggregator``."""
-
-    server_learning_rate: float | None = not_yet("Learning rate of the server.", why=LATER)
-    server_adapt_param: float | None = not_yet("Adaptivity of the server.", why=LATER)
-    server_momentum_param_2: float | None = not_yet(
-        "Second momentum of the server (Adam and Yogi).", why=LATER
+    server_momentum_param_1: float | None = key(
+        "Momentum of the server, from 0 and below 1.", required=True, ge=0, lt=1
     )
 
 
-class FedAsyncKwargs(FedAvgKwargs):
+class FedAdagradKwargs(FedAvgMKwargs):
+    """``FedAdagradAggregator``."""
+
+    server_learning_rate: float | None = key("Learning rate of the server.", required=True, gt=0)
+    server_adapt_param: float | None = key(
+        "Adaptivity of the server: the smaller, the more each weight has a rate of its own.",
+        required=True,
+        gt=0,
+    )
+
+
+class FedAdamKwargs(FedAdagradKwargs):
+    """``FedAdamAggregator`` and ``FedYogiAggregator``."""
+
+    server_momentum_param_2: float | None = key(
+        "Second momentum of the server, from 0 and below 1.", required=True, ge=0, lt=1
+    )
+
+
+class StalenessKwargs(Block):
+    """Arguments of a staleness function."""
+
+    a: float | None = key("Of `polynomial` and `hinge`: how fast the weight falls.", ge=0)
+    b: float | None = key("Of `hinge`: up to which staleness the weight is whole.", ge=0)
+    beta: float | None = key("Of `harmonic` and `exponential`: how fast the weight falls.", ge=0)
+
+
+class FedQueueKwargs(AggregatorKwargs):
+    """``FedQueueAggregator``."""
+
+    staleness_fn: Literal["constant", "polynomial", "hinge", "harmonic", "exponential"] = key(
+        "How the weight of an update falls with its staleness.", "constant"
+    )
+    staleness_fn_kwargs: StalenessKwargs = key(
+        "Its arguments: `a`, `a` and `b`, or `beta`.", StalenessKwargs()
+    )
+    weights: str | None = ignored("Stands in published sample files.", NOT_READ, quiet=True)
+
+
+class FedCompassKwargs(FedQueueKwargs):
+    """``FedCompassAggregator``."""
+
+    alpha: float = key("Weight of the updates of all clients together, if they are not stale.", 0.9, gt=0)
+
+
+class FedAsyncKwargs(FedCompassKwargs):
     """``FedAsyncAggregator``."""
 
-    alpha: float = not_yet("Weight of an update that is not stale.", 0.9, why=LATER)
-    staleness_fn: Literal["constant", "polynomial", "hinge", "harmonic", "exponential"] | None = not_yet(
-        "How weight falls with staleness: `constant`, `polynomial` or `hinge`.", why=LATER
+    client_weights_mode: Literal["equal", "sample_size"] = key(
+        "A client's share of `alpha`: equal, or by its number of training samples.", "equal"
     )
-    staleness_fn_kwargs: KwargsBlock = not_yet("Its keyword arguments.", {}, why=LATER, validate_default=True)
 
 
 class FedBuffKwargs(FedAsyncKwargs):
     """``FedBuffAggregator``."""
 
-    K: int | None = not_yet("Updates in a buffer.", why=LATER)
+    K: int | None = key("Updates in a buffer.", required=True, ge=1)
 
 
-class FedCompassKwargs(FedAsyncKwargs):
-    """``FedCompassAggregator`` and ``FedQueueAggregator``."""
+class TrimmedMeanKwargs(AggregatorKwargs):
+    """``TrimmedMeanAggregator``."""
 
-    weights: str | None = ignored("Stands in published sample files.", NOT_READ)
+    trim_fraction: float | None = key(
+        "Share of the updates that is left out at each end, from 0 and below 0.5.",
+        required=True,
+        ge=0,
+        lt=0.5,
+    )
 
 
-class AdmmKwargs(Block):
-    """``IIADMMAggregator`` and ``ICEADMMAggregator``."""
+class KrumKwargs(AggregatorKwargs):
+    """``KrumAggregator``."""
 
-    device: str | None = not_yet("Where to aggregate.", why=LATER)
+    num_byzantine: int | None = key("How many updates may be arbitrary.", required=True, ge=0)
+    num_selected: int = key("How many updates are chosen and averaged.", 1, ge=1)
+
+
+class NormBoundingKwargs(FedAvgKwargs):
+    """``NormBoundingAggregator``."""
+
+    norm_bound: float | None = key(
+        "How far one update may move the model, as a Euclidean norm.", required=True, gt=0
+    )
 
 
 class DimatKwargs(Block):
@@ -121,15 +175,19 @@ class VflKwargs(Block):
 AGGREGATOR_KWARGS: dict[str, type[Block]] = {
     "FedAvgAggregator": FedAvgKwargs,
     "FedAvgMAggregator": FedAvgMKwargs,
-    "FedAdamAggregator": AdaptiveKwargs,
-    "FedYogiAggregator": AdaptiveKwargs,
-    "FedAdagradAggregator": AdaptiveKwargs,
+    "FedAdagradAggregator": FedAdagradKwargs,
+    "FedAdamAggregator": FedAdamKwargs,
+    "FedYogiAggregator": FedAdamKwargs,
     "FedAsyncAggregator": FedAsyncKwargs,
     "FedBuffAggregator": FedBuffKwargs,
     "FedCompassAggregator": FedCompassKwargs,
-    "FedQueueAggregator": FedCompassKwargs,
-    "IIADMMAggregator": AdmmKwargs,
-    "ICEADMMAggregator": AdmmKwargs,
+    "FedQueueAggregator": FedQueueKwargs,
+    "IIADMMAggregator": AggregatorKwargs,
+    "ICEADMMAggregator": AggregatorKwargs,
+    "CoordinateMedianAggregator": AggregatorKwargs,
+    "TrimmedMeanAggregator": TrimmedMeanKwargs,
+    "KrumAggregator": KrumKwargs,
+    "NormBoundingAggregator": NormBoundingKwargs,
     "FedSBAggregator": FedSBKwargs,
     "DIMATaggregator": DimatKwargs,
     "VFLAggregator": VflKwargs,
