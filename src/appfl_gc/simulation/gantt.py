@@ -23,9 +23,9 @@ COLOURS: Mapping[str, str] = MappingProxyType(
     {
         "waits in a queue": "#c9ced6",
         "overhead": "#7fb8d8",
-        "trains": "#2166ac",
+        "trains (local steps)": "#2166ac",
         "transfer": "#f4a259",
-        "brings nothing": "#c0392b",
+        "brings nothing": "#d9534f",
         "down": "#6b6b6b",
         "new version": "#2d9d5f",
     }
@@ -125,7 +125,7 @@ class Gantt:
                     x = _x(at, end)
                     yield (
                         f'<line x1="{x}" y1="{TOP}" x2="{x}" y2="{bottom}" stroke="{_VERSION}" '
-                        'stroke-width="0.8"/>'
+                        'stroke-opacity="0.6"/>'
                     )
 
     def _down(self, profile: ClientProfile, y: int, end: float) -> Iterator[str]:
@@ -150,7 +150,10 @@ class Gantt:
         for seconds, colour in parts:
             if seconds > 0 and at < end:
                 yield _bar(at, min(at + seconds, end), y, end, colour)
+                if colour == _TRAIN:
+                    yield from _steps_in(row.steps, at, min(at + seconds, end), y, end)
             at += seconds
+        yield f'<rect x="{_x(row.begin, end)}" y="{y}" width="1" height="{BAR}" fill="#ffffff"/>'
 
 
 def _x(at: float, end: float) -> float:
@@ -161,6 +164,16 @@ def _bar(begin: float, finish: float, y: int, end: float, colour: str) -> str:
     x = _x(begin, end)
     width = max(0.3, round(_x(finish, end) - x, 2))
     return f'<rect x="{x}" y="{y}" width="{width}" height="{BAR}" fill="{colour}"/>'
+
+
+def _steps_in(steps: int, begin: float, finish: float, y: int, end: float) -> Iterator[str]:
+    """The number of local steps, where the bar has room for it."""
+    left, right, text = _x(begin, end), _x(finish, end), str(steps)
+    if right - left > 7 * len(text) + 4:
+        yield (
+            f'<text x="{round((left + right) / 2, 2)}" y="{y + BAR - 3}" text-anchor="middle" font-size="10" '
+            f'fill="#ffffff">{text}</text>'
+        )
 
 
 def _unit(seconds: float) -> tuple[float, str]:

@@ -67,7 +67,7 @@ class PastRun:
         profiles: of the clients that delivered at least once, in configuration order.
         silent: the clients that never did; nothing is known of their speed.
         steps: local steps of each client's last update.
-        seconds: the time of the last event.
+        seconds: from the scheduler's first event to its last.
     """
 
     profiles: tuple[ClientProfile, ...]
@@ -80,7 +80,8 @@ def read_past_run(path: Path) -> PastRun:
     """The profiles that the journal of the run directory ``path`` gives.
 
     Each client's queue, overhead, seconds a step and transfer are those that it had, in their order and from the
-    start again. It is down when it was, and loses as large a share of its dispatches.
+    start again. It is down when it was, and loses as large a share of its dispatches. Time begins with the first
+    dispatches: what came before, such as greeting the clients, does not count.
 
     Raises:
         UsageError: if this is no run directory, or its journal tells nothing of the schedule.
@@ -107,10 +108,12 @@ def _steps(journal: Path) -> Iterable[tuple[float, Event]]:
 def _read(steps: Iterable[tuple[float, Event]], path: Path) -> PastRun:
     seen: dict[str, _Seen] = defaultdict(_Seen)
     clients: tuple[str, ...] = ()
-    at = 0.0
-    for at, event in steps:
+    begin = at = 0.0
+    for moment, event in steps:
+        at = moment - begin
         match event:
             case Started():
+                begin, at = moment, 0.0
                 clients = event.clients
                 for client in event.awaited:
                     seen[client].goes_down(0.0)

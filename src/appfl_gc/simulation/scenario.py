@@ -63,7 +63,7 @@ class Scenario:
         steps: local steps of each where the scheduler does not say.
         seed: of all that is drawn.
         notes: what the user should know of it, full sentences.
-        past_seconds: how long the past run took, if its clients are simulated; else None.
+        past_seconds: how long the past run took, where just its clients are simulated; else None.
     """
 
     federation: Federation
@@ -141,7 +141,8 @@ def prepare(request: Request) -> Scenario:
         client.client_id: _steps(client, profile, seen, notes)
         for client, profile in zip(federation.clients, profiles, strict=True)
     }
-    past_seconds = past.seconds if past is not None and request.profiles is None else None
+    same = request.profiles is None and request.clients is None and request.client_config is None
+    past_seconds = past.seconds if past is not None and same else None
     return Scenario(federation, profiles, steps, request.seed, tuple(dict.fromkeys(notes)), past_seconds)
 
 
