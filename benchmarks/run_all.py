@@ -23,6 +23,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "coding": (),
     "stores": (),
     "globus_compute": (),
+    "algorithms": ("--seeds", "1", "--no-docs"),
 }
 TINY: dict[str, tuple[str, ...]] = {
     "startup": ("--repeats", "1"),
@@ -33,6 +34,7 @@ TINY: dict[str, tuple[str, ...]] = {
     "coding": ("--megabytes", "1", "--compressed", "1", "--repeats", "1"),
     "stores": ("--megabytes", "1", "--repeats", "1"),
     "globus_compute": ("--calls", "1", "--repeats", "1"),
+    "algorithms": ("--seeds", "1", "--rounds", "1", "--conditions", "four-supercomputers", "--no-docs"),
 }
 
 

@@ -1,0 +1,1 @@
+"""What ``algorithms.py`` compares, measures, draws and writes."""
