@@ -7,8 +7,10 @@ For each number of clients K it times, in GB/s of client bytes (best of several,
 * ``mv*``: the same in blocks on our threads;
 * ``land``: mapping every reply file into the arena with checksum, header and finiteness;
 * ``fold``: ``FedAvgAggregator.reduce`` block by block into memory, without a file;
-* ``reduce``: ``reduce_model`` from the arena to a new file in the page cache;
-* ``all``: ``land`` and then ``reduce``.
+* ``reduce``: ``reduction.aggregate`` with it, from the arena to a new file in the page cache;
+* ``all``: ``land`` and then ``reduce``;
+* ``FedAdam``, ``Krum``, ``Median``: as ``reduce`` with these aggregators, as a share of its rate. FedAdam reads and
+  writes two rows of state beside the model, Krum reads the updates twice.
 
 ``write_ms`` is what writing a new file of the model's size takes by itself, ``fsync_ms`` what bringing the new
 model to the disk takes on top. ``anon`` is the peak of anonymous memory during ``all`` above its start, in
@@ -26,20 +28,33 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from appfl_gc.aggregator.base import Aggregator, Block
+from appfl_gc.aggregator.blocks import LARGEST_BLOCK
 from appfl_gc.aggregator.fedavg import FedAvgAggregator
-from appfl_gc.aggregator.reduction import LARGEST_BLOCK, reduce_model
+from appfl_gc.aggregator.krum import KrumAggregator
+from appfl_gc.aggregator.order_statistics import CoordinateMedianAggregator
+from appfl_gc.aggregator.reduction import aggregate
+from appfl_gc.aggregator.server_optimisers import FedAdamAggregator
 from appfl_gc.payload import model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Encoding, spec_of
 from appfl_gc.payload.file_store import FileStore
 from appfl_gc.payload.workers import for_each
+from appfl_gc.protocol.measures import Timing
+from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
 from appfl_gc.protocol.update_spec import Meaning
 
 MiB = 1 << 20
+OTHERS: dict[str, Aggregator] = {
+    "FedAdam": FedAdamAggregator(0.1, 0.001, 0.9, 0.99),
+    "Krum": KrumAggregator(num_byzantine=1),
+    "Median": CoordinateMedianAggregator(),
+}
 
 
 def anonymous_bytes() -> int:
@@ -101,6 +116,10 @@ class Bench:
         ]
         self.aggregator = FedAvgAggregator()
         self.weights = [1 / self.clients] * self.clients
+        self.metas = [
+            UpdateMeta(UpdateId(f"client{client}", 1), 0, 1, 1, Timing(0, 0, 0, 0)) for client in self.slots
+        ]
+        self.state = self.directory / "state.safetensors"
         self.result = torch.zeros(self.elements + 1024)
 
     def note(self, name: str, work: Callable[[], object]) -> float:
@@ -124,14 +143,27 @@ class Bench:
             self.out.unlink()
             self.note("write", self.write)
             self.out.unlink()
+            for name, aggregator in OTHERS.items():
+                self.note(name, partial(self.reduce, arena, aggregator))
             self.floors(arena)
 
     def land(self, arena: Arena) -> None:
         for_each(self.slots, lambda slot: arena.land(slot, self.refs[slot], self.store), self.threads)
 
-    def reduce(self, arena: Arena) -> None:
-        arguments = (self.aggregator, self.current, arena, self.slots, self.weights, self.out)
-        reduce_model(*arguments, threads=self.threads, durable=False)
+    def reduce(self, arena: Arena, aggregator: Aggregator | None = None) -> None:
+        aggregate(
+            aggregator or self.aggregator,
+            self.current,
+            arena,
+            self.slots,
+            self.metas,
+            [0] * self.clients,
+            self.out,
+            state=self.state,
+            state_out=self.state,
+            threads=self.threads,
+            durable=False,
+        )
 
     def write(self) -> None:
         chunk = memoryview(bytearray(LARGEST_BLOCK * 4))
@@ -151,7 +183,8 @@ class Bench:
 
         def fold(begin: int) -> None:
             part = slice(begin, begin + LARGEST_BLOCK)
-            result[part] = self.aggregator.reduce(result[part], rows[:, part], self.weights, Meaning.VALUE)
+            block = Block(result[part], rows[:, part], Meaning.VALUE, True)
+            result[part], _ = self.aggregator.reduce(block, self.weights)
 
         self.note("read", lambda: for_each(self.slots, lambda row: float(rows[row].sum()), self.threads))
         torch.set_num_threads(self.threads)
@@ -169,6 +202,7 @@ class Bench:
             "threads": self.threads,
             "K": self.clients,
             **{name: round(rate, 1) for name, rate in rates.items()},
+            **{name: round(self.best["reduce"] / self.best[name], 2) for name in OTHERS},
             "fold/mv": round(rates["fold"] / rates["mv"], 2),
             "reduce/mv": round(rates["reduce"] / rates["mv"], 2),
             "all/mv": round(rates["all"] / rates["mv"], 2),

@@ -56,13 +56,13 @@ class StateLayout:
         }
 
     def mapped(self, file: Path | None) -> memoryview | None:
-        """The bytes of a state file, mapped; None where there is none yet.
+        """The bytes of a state file, mapped; None where there is none yet, or the aggregator keeps none.
 
         Raises:
             UserCodeError: if it is no state of this model and these rows.
             TransferError: if it can't be read.
         """
-        if file is None or not file.exists():
+        if not self.rows or file is None or not file.exists():
             return None
         buffer = model_file.mapped(file)
         try:
