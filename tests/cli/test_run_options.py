@@ -23,7 +23,7 @@ from appfl_gc.runner.events import Outcome, RunEvent
 from tests.report.sample_run import BUG, LOST, RUN_DIR, finished, started, whole_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SERVER = EXAMPLES / "resources/config_gc/mnist/server_fedavg.yaml"
+SERVER = EXAMPLES / "resources/config_gc/mnist/server_fedcompass.yaml"
 CLIENTS = EXAMPLES / "resources/config_gc/mnist/clients.yaml"
 FILES = ["--server_config", str(SERVER), "--client_config", str(CLIENTS)]
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Display: TypeAlias = LiveDisplay | PlainDisplay | JsonLines
 
-DEFAULT_SERVER_CONFIG = Path("./resources/config_gc/mnist/server_fedavg.yaml")
+DEFAULT_SERVER_CONFIG = Path("./resources/config_gc/mnist/server_fedcompass.yaml")
 DEFAULT_CLIENT_CONFIG = Path("./resources/config_gc/mnist/clients.yaml")
 
 

@@ -117,7 +117,8 @@ def _sections(
     for name, field in fields.items():
         inner = block_of(field)
         if inner is not None and not (title == "server_configs" and name == "comm_configs"):
-            yield from _sections(f"{title}.{name}", inner, inner.__doc__ or "")
+            place = f"{title.replace('`', '')}.{name}"
+            yield from _sections(place, inner, inner.__doc__ or "")
 
 
 def _row(name: str, field: FieldInfo, said: str) -> str:

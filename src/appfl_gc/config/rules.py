@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from appfl_gc.config.document import KeyPath
 from appfl_gc.config.federation import LOCAL
 from appfl_gc.config.findings import did_you_mean, nearest
 from appfl_gc.config.names import AGGREGATORS, SCHEDULERS, TORCH_LOSSES, TORCH_OPTIMISERS, TRAINERS
-from appfl_gc.config.schema.aggregator_kwargs import AGGREGATOR_KWARGS
+from appfl_gc.config.schema.aggregator_kwargs import AGGREGATOR_KWARGS, FedQueueKwargs
 from appfl_gc.config.schema.block import Block, freeze
 from appfl_gc.config.schema.client import Client
-from appfl_gc.config.schema.scheduler_kwargs import SCHEDULER_KWARGS
+from appfl_gc.config.schema.scheduler_kwargs import SCHEDULER_KWARGS, CompassSchedulerKwargs
 from appfl_gc.config.schema.server_configs import ServerConfigs
 from appfl_gc.config.schema.train_configs import TrainConfigs
 from appfl_gc.config.typing_check import TypedCheck
+
+STALENESS_ARGUMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "constant": (),
+        "polynomial": ("a",),
+        "hinge": ("a", "b"),
+        "harmonic": ("beta",),
+        "exponential": ("beta",),
+    }
+)
+"""What each staleness function needs."""
 
 
 def check_client(client: Client, check: TypedCheck) -> None:
@@ -150,8 +162,31 @@ def builtin_kwargs(server: ServerConfigs, check: TypedCheck) -> ServerConfigs:
         if schema is None or path:
             continue
         typed = check.typed(schema, (f"{what}_kwargs",))
+        _check_kwargs(typed, (f"{what}_kwargs",), check)
         changes[f"{what}_kwargs"] = freeze(typed.working())
     return server.model_copy(update=changes)
+
+
+def _check_kwargs(kwargs: Block, path: KeyPath, check: TypedCheck) -> None:
+    """Report settings of one scheduler or aggregator that contradict each other or lack one."""
+    if isinstance(kwargs, CompassSchedulerKwargs):
+        least, most = kwargs.min_local_steps, kwargs.max_local_steps
+        if least is not None and most is not None and least > most:
+            check.error(
+                (*path, "min_local_steps"),
+                f"`min_local_steps` is {least} and `max_local_steps` {most}.",
+                "Make the first at most the second.",
+            )
+    if isinstance(kwargs, FedQueueKwargs):
+        given = kwargs.staleness_fn_kwargs
+        missing = [name for name in STALENESS_ARGUMENTS[kwargs.staleness_fn] if getattr(given, name) is None]
+        if missing:
+            needed = " and ".join(f"`{name}`" for name in missing)
+            check.error(
+                (*path, "staleness_fn_kwargs"),
+                f"`staleness_fn: {kwargs.staleness_fn}` needs {needed}.",
+                f"Give `staleness_fn_kwargs: {{{missing[0]}: 0.5}}`, for example.",
+            )
 
 
 def _check_builtin(what: str, name: str, path: KeyPath, names: Mapping[str, bool], check: TypedCheck) -> None:

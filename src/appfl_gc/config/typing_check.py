@@ -138,7 +138,12 @@ def _expected(detail: ErrorDetails, value: Any) -> tuple[str, str]:
         names = [name.strip("'") for name in str(context["expected"]).replace(" or ", ", ").split(", ")]
         listed = ", ".join(names[:-1]) + f" or {names[-1]}" if len(names) > 1 else names[0]
         return f"one of {listed}" if len(names) > 1 else listed, did_you_mean(str(value), names)
-    bounds = {"greater_than_equal": ("ge", "at least"), "greater_than": ("gt", "more than")}
+    bounds = {
+        "greater_than_equal": ("ge", "at least"),
+        "greater_than": ("gt", "more than"),
+        "less_than_equal": ("le", "at most"),
+        "less_than": ("lt", "less than"),
+    }
     if kind in bounds:
         limit, words = bounds[kind]
         return f"a number of {words} {context[limit]}", ""

@@ -207,24 +207,24 @@ class FederatedRun:
                 "The scheduler left nothing to wait for: no client works and no timer is set."
             )
         ends = [*self._timers[:1], *([] if until is None else [until])]
-        match self._wait(min(ends) - self.now if ends else None):
-            case None:
-                if self._timers and self._timers[0] <= self.now:
-                    self._feed(Timer(), heapq.heappop(self._timers))
-            case Interrupted() as item:
+        item = self._wait(min(ends) - self.now if ends else None)
+        while self._timers and self._timers[0] <= self.now:
+            self._feed(Timer(), heapq.heappop(self._timers))
+        match item:
+            case Interrupted():
                 self._interrupted(item)
-            case Progressed() as item:
+            case Progressed():
                 self._progressed(item)
-            case Answered() as item:
+            case Answered():
                 self._answered(item)
-            case Landed() as item:
+            case Landed():
                 self._landed(item)
-            case Moved() as item:
+            case Moved():
                 self._parts.recorder.tell(PayloadMoving(item.client, item.what, item.done, item.size))
-            case Noticed() as item:
+            case Noticed():
                 self._parts.recorder.log(item.message, logging.WARNING)
-            case tuple() as items:
-                self._prepared(items)
+            case tuple():
+                self._prepared(item)
 
     def _wait(self, seconds: float | None) -> Item | None:
         """What happens next, at most ``seconds`` from now; None if that is nothing."""
