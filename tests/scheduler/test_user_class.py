@@ -9,11 +9,21 @@ from typing import Any
 import pytest
 
 from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
-from appfl_gc.protocol.schedule import Dispatch, Finish, Hold, Started, Stopping
+from appfl_gc.protocol.schedule import (
+    Aggregate,
+    Dispatch,
+    Finish,
+    Hold,
+    Started,
+    Stopping,
+    UpdateId,
+)
 from appfl_gc.protocol.source import Source
+from appfl_gc.scheduler.base import Counts
 from appfl_gc.scheduler.user_class import UserScheduler, adapt
 from appfl_gc.site.source_loader import SourceLoader
 from appfl_gc.site.user_errors import user_frames
+from tests.scheduler.playing import arrived
 
 
 def from_file(directory: Path, text: str) -> Any:
@@ -129,6 +139,55 @@ def test_answers_that_are_no_list_of_actions(answer: Any) -> None:
 def test_an_answer_that_cannot_be_shown() -> None:
     with pytest.raises(UserCodeError, match=r"Answers\.step failed on Stopping: RuntimeError.*no words"):
         UserScheduler(Answers([Unprintable()])).step(0.0, Stopping())
+
+
+FOLD = Aggregate(((UpdateId("a", 1), 0),))
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ([Dispatch("c", 1, 0)], "'c', which is no client of this run"),
+        ([Dispatch("a", 1, 0), Dispatch("a", 1, 0)], "'a' as number 1, not above the 1 before"),
+        ([Dispatch("a", 0, 0)], "'a' as number 0, not above the 0 before"),
+        ([Aggregate(())], "asked to aggregate no update"),
+        ([FOLD], "aggregate dispatch 1 of 'a', which has not arrived, or was aggregated before"),
+    ],
+)
+def test_answers_that_no_run_could_follow(answer: Any, told: str) -> None:
+    with pytest.raises(UserCodeError, match=rf"Answers\.step .*{told}"):
+        UserScheduler(Answers(answer)).step(0.0, Started(("a", "b")))
+
+
+def test_an_update_is_aggregated_once_and_last_in_its_step() -> None:
+    user = Answers([])
+    scheduler = UserScheduler(user)
+    scheduler.step(0.0, Started(("a", "b")))
+    user.answer = [FOLD, Dispatch("a", 2, 0)]
+    with pytest.raises(UserCodeError, match="asked for more after Aggregate"):
+        scheduler.step(0.0, arrived("a", 1))
+    user.answer = [FOLD]
+    assert scheduler.step(0.0, Stopping()) == [FOLD]
+    with pytest.raises(UserCodeError, match="was aggregated before"):
+        scheduler.step(0.0, Stopping())
+
+
+def test_a_class_may_say_what_it_counts_and_that_it_waits_for_nobody() -> None:
+    plain = UserScheduler(Answers([]))
+    assert (plain.counts, plain.waits_for_all) == (Counts.ROUNDS, True)
+
+    class Eager(Answers):
+        counts = "client updates"
+        waits_for_all = False
+
+    eager = UserScheduler(Eager([]))
+    assert (eager.counts, eager.waits_for_all) == (Counts.UPDATES, False)
+
+    class Odd(Answers):
+        counts = "days"
+
+    with pytest.raises(UserCodeError, match=r"Odd\.counts is 'days'; expected 'rounds' or 'client updates'"):
+        UserScheduler(Odd([]))
 
 
 @pytest.mark.parametrize(

@@ -95,10 +95,11 @@ class QueueScheduler:
     ``lr_base``.
 
     An update is admitted to the round that it was made in unless its queue time was above the estimate by more
-    than alpha_admission * t_sync. Other updates wait and are folded by the next round, with their staleness. A
-    round ends when all of its clients have answered, or (1 + admission_tolerance) * t_sync after it began, with
-    what is there: admitted or waiting from before; if neither, what else has come, and if nothing has, with the
-    first that comes. Whoever still works then goes on, and its update counts for a later round.
+    than alpha_admission * t_sync; then it waits for the next round. A round ends when all of its clients have
+    answered, or (1 + admission_tolerance) * t_sync after it began, with what is there: its own admitted updates,
+    those that waited for it, and those that came late from earlier rounds, each with its staleness. If there are
+    none, those that would wait for the next round are folded; if nothing has come at all, the round ends with the
+    first that comes. Whoever still works at the end of a round goes on.
 
     A round in which nobody delivered begins anew as soon as a client is up. The last round folds all that is there
     and cancels the rest.
@@ -124,9 +125,8 @@ class QueueScheduler:
         self._round = 1
         self._cut_off = math.inf
         self._awaited: set[str] = set()  # of this round
-        self._admitted: list[Flight] = []
-        self._carried: list[Flight] = []  # from earlier rounds
-        self._late: list[Flight] = []  # for the next one
+        self._due: list[Flight] = []  # folded at the end of this round
+        self._late: list[Flight] = []  # of this round, for the next one
         self._finished = False
 
     def step(self, now: float, event: Event) -> list[Action]:
@@ -197,9 +197,9 @@ class QueueScheduler:
         client, settings = flight.client, self._settings
         queue = meta.timing.queue + meta.timing.transfer
         expected = self._estimates.get(client, Estimate(settings.q_init))
-        of_this_round = flight.version == self._roster.version
         on_time = queue <= expected.queue + settings.alpha_admission * settings.t_sync
-        (self._admitted if of_this_round and on_time else self._late).append(flight)
+        of_this_round = flight.version == self._roster.version
+        (self._due if on_time or not of_this_round else self._late).append(flight)
         self._awaited.discard(client)
         step, known = seconds_per_step(meta), expected.step
         if step is not None and known is not None:
@@ -222,12 +222,10 @@ class QueueScheduler:
         """At the cut-off, or once nobody of this round works: fold what is due, or begin anew if nothing came."""
         if self._awaited and now < self._cut_off:
             return []
-        due = self._carried + self._admitted
-        if not due or self._round == self._rounds:
-            due += self._late
-            self._late = []
-        if due:
-            return [self._roster.aggregate(due)]
+        if not self._due or self._round == self._rounds:
+            self._due, self._late = self._due + self._late, []
+        if self._due:
+            return [self._roster.aggregate(self._due)]
         return [] if self._awaited else self._dispatch(now)
 
     def _aggregated(self, version: int, now: float) -> list[Action]:
@@ -237,6 +235,5 @@ class QueueScheduler:
             return [released, *self._roster.cancel_all(), Finish()]
         self._round += 1
         self._awaited.clear()
-        self._admitted = []
-        self._carried, self._late = self._late, []
+        self._due, self._late = self._late, []
         return [released, *self._dispatch(now)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
 from appfl_gc.protocol.schedule import Action, Aggregate, Arrived, Dispatch, Event, Started, UpdateId
@@ -12,6 +12,13 @@ from appfl_gc.scheduler.base import Counts, Scheduler
 from appfl_gc.site.user_errors import user_errors
 
 _ACTIONS = get_args(Action)
+
+
+class Steps(Protocol):
+    """The least that a user's scheduler has."""
+
+    def step(self, now: float, event: Event) -> list[Action]:
+        """See ``Scheduler.step``."""
 
 
 class UserScheduler:
@@ -25,7 +32,7 @@ class UserScheduler:
         UserCodeError: if ``counts`` is something else.
     """
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Steps) -> None:
         self._scheduler = scheduler
         self._name = type(scheduler).__name__
         self._clients: tuple[str, ...] = ()
@@ -119,5 +126,5 @@ def adapt(cls: type[Any], num_global_epochs: int, kwargs: Mapping[str, Any]) -> 
             kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
             taken = {parameter.name for parameter in parameters if parameter.kind in kinds}
             offered = {name: value for name, value in offered.items() if name in taken}
-        scheduler: Scheduler = cls(**offered)
+        scheduler: Steps = cls(**offered)
     return UserScheduler(scheduler)
