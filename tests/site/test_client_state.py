@@ -218,6 +218,17 @@ def test_a_malformed_dispatch_is_refused(site: Site) -> None:
         Server("IIADMMTrainer").train(2, -1)
 
 
+@pytest.mark.parametrize(
+    ("trainer", "key"),
+    [("IIADMMTrainer", "init_penalty"), ("ICEADMMTrainer", "init_proximity"), ("FedProxTrainer", "mu")],
+)
+def test_a_wrong_key_is_told_before_anything_trains(site: Site, trainer: str, key: str) -> None:
+    error = Server(trainer, configs={key: -1.0}).hello().error
+    assert error is not None
+    assert f"train_configs.{key} is -1.0" in error.message
+    assert Server(trainer).hello().error is None
+
+
 def test_what_is_kept_is_what_the_trainer_says(site: Site) -> None:
     Server("ICEADMMTrainer").train(1, 0)
     (run,) = {path.parent.parent.name for path in site.state.glob("clients/*/*/*")}

@@ -172,3 +172,13 @@ class TestForgetting:
         states.forget_old(14.0)
         assert not torn.exists()
         assert fresh.exists()
+
+
+def test_another_version_of_the_format_is_not_read(
+    states: ClientStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("appfl_gc.site.state.VERSION", 2)
+        states.save(1, STATE)
+    with pytest.raises(StateLostError, match="version 2 of its format"):
+        states.load(1)

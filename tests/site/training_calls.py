@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -116,6 +116,12 @@ class Server:
         SESSION.clear()
         call = self.call(dispatch, state_of, attempt, **args)
         return self.read(call, json.loads(json.dumps(appfl_gc_entry(call.to_json(), REQUIRES))))
+
+    def hello(self) -> Reply:
+        """The answer to the first call, which tries what training will need."""
+        train = self.call(0, 0)
+        call = replace(train, channel="site.hello", payloads={})
+        return Reply.from_json(appfl_gc_entry(call.to_json(), REQUIRES))
 
     def read(self, call: Call, answer: Any) -> Trained:
         """The reply to ``call``, which must have no error."""
