@@ -13,14 +13,12 @@ from appfl_gc.protocol.schedule import (
     Arrived,
     ClientDown,
     ClientUp,
-    Event,
     Refused,
     Started,
     UpdateMeta,
 )
-from appfl_gc.protocol.schedule_json import event_from_json
-from appfl_gc.protocol.wire import WireError
-from appfl_gc.runner.journal import STEP, read_journal
+from appfl_gc.runner.journal import JournalError
+from appfl_gc.runner.replay import Step, recorded_steps
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.simulation.availability import Availability
 from appfl_gc.simulation.draws import Samples
@@ -84,8 +82,7 @@ def read_past_run(path: Path) -> PastRun:
     dispatches: what came before, such as greeting the clients, does not count.
 
     Raises:
-        UsageError: if this is no run directory, or its journal tells nothing of the schedule.
-        JournalError: if the journal is damaged.
+        UsageError: if this is no run directory, or its journal is damaged or tells nothing of the schedule.
     """
     directory = RunDirectory(path)
     if not directory.journal.is_file():
@@ -93,27 +90,21 @@ def read_past_run(path: Path) -> PastRun:
             f"{path} is not a run directory: it has no journal.jsonl.",
             "Name the directory that `appfl-gc run` shows, such as output/2026-11-21-09-30-00-1f3a9c.",
         )
-    return _read(_steps(directory.journal), path)
+    try:
+        return _read(recorded_steps(directory.journal), path)
+    except JournalError as error:
+        raise UsageError(error.message, "Take another run, or describe its clients for --profiles.") from None
 
 
-def _steps(journal: Path) -> Iterable[tuple[float, Event]]:
-    for record in read_journal(journal):
-        if record.kind == STEP:
-            try:
-                yield record.at, event_from_json(record.fields.get("event"))
-            except WireError as error:
-                raise UsageError(f"{journal}: record {record.number} is not readable. {error}") from None
-
-
-def _read(steps: Iterable[tuple[float, Event]], path: Path) -> PastRun:
+def _read(steps: Iterable[Step], path: Path) -> PastRun:
     seen: dict[str, _Seen] = defaultdict(_Seen)
     clients: tuple[str, ...] = ()
     begin = at = 0.0
-    for moment, event in steps:
-        at = moment - begin
+    for step in steps:
+        event, at = step.event, step.now - begin
         match event:
             case Started():
-                begin, at = moment, 0.0
+                begin, at = step.now, 0.0
                 clients = event.clients
                 for client in event.awaited:
                     seen[client].goes_down(0.0)

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from appfl_gc.config.diagnostic import ConfigError
+from appfl_gc.config.load import load
+from appfl_gc.protocol.errors import AppflGcError, UsageError
+from appfl_gc.protocol.schedule import Started
+from appfl_gc.runner.journal import Journal
+from appfl_gc.scheduler.asynchronous import AsyncScheduler
+from appfl_gc.simulation.engine import simulate
+from appfl_gc.simulation.scenario import Request, Scenario, prepare
+from appfl_gc.simulation.summary import Summary
+from tests.simulation.test_past_run import arrived, write
+from tests.small_federation import SmallFederation
+
+ASYNC = ("server_configs.scheduler=AsyncScheduler", "server_configs.aggregator=FedAsyncAggregator")
+SCHEDULER = """\
+from appfl_gc.protocol.schedule import Aggregate, Arrived, Dispatch, Finish, Started
+
+
+class OneOnly:
+    def step(self, now, event):
+        match event:
+            case Started():
+                return [Dispatch(event.clients[0], 1, 0, {"local_steps": 3})]
+            case Arrived():
+                return [Aggregate(((event.meta.update, 0),))]
+        return [Finish()]
+"""
+
+
+def run_of(scenario: Scenario) -> Summary:
+    return simulate(scenario.scheduler(), scenario.profiles, scenario.learner(), seed=scenario.seed)
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Path:
+    """The directory of a run of two clients, one of which has settings of its own."""
+    federation = SmallFederation(
+        tmp_path / "project", client={1: {"train_configs": {"num_local_steps": 9}}}, rounds=4
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps(load(*federation.write()).resolved()))
+    with Journal(run / "journal.jsonl") as journal:
+        write(journal, 10.0, Started(("Client1", "Client2")))
+        write(journal, 11.0, arrived("Client1", 1, train=2.0))
+        write(journal, 12.0, arrived("Client2", 1, train=4.0))
+    for name in ("model.py", "dataset.py", "metric.py", "server.yaml"):
+        (tmp_path / "project" / name).unlink()  # a simulation needs none of them
+    return run
+
+
+def test_everything_has_a_default() -> None:
+    scenario = prepare(Request())
+    assert len(scenario.profiles) == 8
+    assert {profile.group for profile in scenario.profiles} == {"homogeneous"}
+    assert set(scenario.steps.values()) == {100}
+    assert (scenario.notes, scenario.federation.warnings) == ((), ())
+
+
+def test_two_files_say_who_the_clients_are(tmp_path: Path) -> None:
+    server, clients = SmallFederation(tmp_path, clients=3).write()
+    scenario = prepare(Request(server, clients, "four-supercomputers"))
+    assert [profile.client for profile in scenario.profiles] == ["Client1", "Client2", "Client3"]
+    assert [profile.group for profile in scenario.profiles] == ["Delta", "Aurora", "Polaris"]
+    assert "4: profiles are taken in order" in scenario.notes[0]
+    assert scenario.federation.aggregator_kwargs()["num_clients"] == 3
+    assert set(scenario.steps.values()) == {5}
+
+
+def test_profiles_of_the_clients_own_names_are_theirs(tmp_path: Path) -> None:
+    server, clients = SmallFederation(tmp_path).write()
+    profiles = tmp_path / "profiles.yaml"
+    profiles.write_text(
+        "groups:\n- {name: Client2, step_seconds: 2}\n- {name: other, step_seconds: 3}\n"
+        "- {name: Client1, step_seconds: 1}\n"
+    )
+    scenario = prepare(Request(server, clients, str(profiles)))
+    assert [profile.timing(0, 1, 1).train for profile in scenario.profiles] == [1, 2]
+    assert scenario.notes == ()
+
+
+def test_a_server_file_with_as_many_clients_as_one_likes(tmp_path: Path) -> None:
+    server, _ = SmallFederation(tmp_path).write()
+    scenario = prepare(Request(server, None, "normal", clients=30))
+    assert scenario.federation.server_configs.num_clients == 30
+    assert set(scenario.steps.values()) == {5}
+    assert run_of(scenario).updates == 60
+
+
+def test_a_past_run_brings_its_configuration_and_its_clients(past: Path) -> None:
+    scenario = prepare(Request(run=past))
+    assert scenario.past_seconds == 2
+    assert scenario.steps == {"Client1": 5, "Client2": 9}
+    assert scenario.federation.server_configs.num_global_epochs == 4
+    assert scenario.federation.aggregator_kwargs()["client_weights_mode"] == "sample_size"
+    first, second = (profile.timing(0, 1, 10) for profile in scenario.profiles)
+    assert (first.train, second.train, first.queue) == (2, 4, 1)
+
+
+def test_another_scheduler_with_the_clients_of_a_past_run(past: Path) -> None:
+    scenario = prepare(Request(run=past, overrides=ASYNC))
+    assert isinstance(scenario.scheduler(), AsyncScheduler)
+    assert run_of(scenario).folded == 4
+    more = prepare(
+        Request(run=past, clients=5, overrides=(*ASYNC, "client_configs.train_configs.num_local_steps=7"))
+    )
+    assert [profile.client for profile in more.profiles] == [
+        "Client1", "Client2", "Client1-2", "Client2-2", "Client1-3",
+    ]  # fmt: skip
+    assert more.steps == {"Client1": 7, "Client2": 9, "Client1-2": 7, "Client2-2": 7, "Client1-3": 7}
+    assert more.past_seconds is None
+
+
+def test_an_error_in_what_is_set_names_the_key_and_the_runs_own_file(past: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        prepare(Request(run=past, overrides=("server_configs.scheduler=AsyncSchedular",)))
+    (found,) = caught.value.diagnostics
+    assert (found.file, found.key) == ("command line", "server_configs.scheduler")
+    assert "AsyncScheduler" in found.hint
+    with pytest.raises(ConfigError) as caught:
+        prepare(Request(run=past, overrides=("server_configs.scheduler=CompassScheduler",)))
+    assert {found.file for found in caught.value.diagnostics} == {str(past / "config.json")}
+    assert "server_configs.scheduler_kwargs.max_local_steps" in [f.key for f in caught.value.diagnostics]
+
+
+def test_local_steps_in_epochs_follow_the_sample_size(tmp_path: Path) -> None:
+    federation = SmallFederation(
+        tmp_path, train={"mode": "epoch", "num_local_epochs": 3, "train_batch_size": 16}
+    )
+    server, clients = federation.write()
+    profiles = tmp_path / "profiles.yaml"
+    profiles.write_text("groups: [{name: c, count: 2, step_seconds: 1, samples: 70}]\n")
+    assert set(prepare(Request(server, clients, str(profiles))).steps.values()) == {15}
+    dropping = ("client_configs.train_configs.train_drop_last=true",)
+    assert set(prepare(Request(server, clients, str(profiles), overrides=dropping)).steps.values()) == {12}
+    unknown = prepare(Request(server, clients, "normal", clients=None))
+    assert set(unknown.steps.values()) == {100}
+    assert any("Nothing says how many local steps" in note for note in unknown.notes)
+
+
+def test_a_users_scheduler_is_simulated(tmp_path: Path) -> None:
+    federation = SmallFederation(
+        tmp_path, server={"scheduler_path": "./own.py", "scheduler": "OneOnly"}, files={"own.py": SCHEDULER}
+    )
+    server, clients = federation.write()
+    summary = run_of(prepare(Request(server, clients, "homogeneous")))
+    assert (summary.versions, summary.steps) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request(profiles="nonsense"), "no profiles called 'nonsense'"),
+        (Request(client_config=Path("c.yaml"), clients=3), "both say who the clients are"),
+        (Request(run=Path("/nowhere")), "not a run directory"),
+    ],
+)
+def test_what_does_not_exist_or_go_together(request_: Request, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        prepare(request_)
+
+
+def test_a_run_without_a_readable_configuration(past: Path) -> None:
+    (past / "config.json").write_text("{")
+    with pytest.raises(AppflGcError, match="is not readable"):
+        prepare(Request(run=past))
