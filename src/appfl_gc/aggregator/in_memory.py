@@ -39,9 +39,7 @@ class InMemoryModel:
         self._aggregator = aggregator
         self._model = memoryview(bytearray(self._layout.size))
         encoding.write_into(self._model)
-        self._rows = StateLayout(
-            {} if isinstance(aggregator, UserClassAggregator) else aggregator.state, self._layout, trained
-        )
+        self._rows = StateLayout(aggregator.state, self._layout, trained)
         self._state: memoryview | None = None
         self._folds: dict[tuple[frozenset[str], int], Fold] = {}
 

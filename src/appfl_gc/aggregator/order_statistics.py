@@ -15,6 +15,7 @@ import torch
 
 from appfl_gc.aggregator.arguments import number
 from appfl_gc.aggregator.base import NO_ROWS, Aggregator, Block, Cohort, Seen
+from appfl_gc.aggregator.sorting import Sorting
 from appfl_gc.aggregator.weighted_sum import WeightedSums
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.schedule import UpdateMeta
@@ -26,6 +27,7 @@ SLACK = 1e-9
 class _Trimmed(Aggregator):
     def __init__(self) -> None:
         self._sums = WeightedSums()
+        self._sortings: dict[int, Sorting] = {}
 
     def weights(
         self, metas: Sequence[UpdateMeta], staleness: Sequence[int], cohort: Cohort, seen: Seen | None
@@ -37,11 +39,14 @@ class _Trimmed(Aggregator):
         self, block: Block, weights: Sequence[float]
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """See ``Aggregator.reduce``."""
-        count = len(weights)
-        trimmed = self._trimmed(count)
-        left = torch.sort(block.updates, dim=0).values[trimmed : count - trimmed]
+        left = self._sorting(len(weights)).middle(block.updates)
         middle = Block(block.current, left, block.meaning, block.trained)
         return self._sums.average(middle, [1.0 / len(left)] * len(left)), NO_ROWS
+
+    def _sorting(self, count: int) -> Sorting:
+        if count not in self._sortings:
+            self._sortings[count] = Sorting(count, self._trimmed(count))
+        return self._sortings[count]
 
     @abstractmethod
     def _trimmed(self, count: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from appfl_gc.aggregator.base import NO_ROWS
 from appfl_gc.aggregator.user_blocks import UserBlockAggregator
 from appfl_gc.payload.codec import difference, spec_of, tensor_bytes
 from appfl_gc.payload.soundness import all_sound, describe, first_unsound, numbers_of
@@ -28,6 +29,9 @@ class UserClassAggregator:
     Args:
         instance: an object of the user's class.
     """
+
+    state = NO_ROWS
+    """What the class keeps, it keeps itself."""
 
     def __init__(self, instance: Any) -> None:
         self.instance = instance
