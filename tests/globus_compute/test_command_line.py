@@ -61,7 +61,7 @@ def test_leaving_does_not_wait_for_a_site(
 
 @pytest.mark.chaos
 def test_the_example_trains_in_a_sandbox_of_its_own(tmp_path: Path) -> None:
-    """The README's third command; afterwards no process is left."""
+    """The script's own files over real agents; afterwards no process is left."""
     run = [sys.executable, "examples/globus_compute/run.py", "--format", "json"]
     clients = "examples/resources/config_gc/mnist/clients_sandbox.yaml"
     options = [
@@ -70,7 +70,9 @@ def test_the_example_trains_in_a_sandbox_of_its_own(tmp_path: Path) -> None:
         "--set",
         f"server_configs.logging_output_dirname={tmp_path}/output",
         "--set",
-        "client_configs.train_configs.num_local_steps=10",
+        "server_configs.scheduler_kwargs.max_local_steps=10",
+        "--set",
+        "server_configs.scheduler_kwargs.min_local_steps=2",
     ]
     home = tmp_path / "home"
     home.mkdir()

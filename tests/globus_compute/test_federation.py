@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, UsageError
-from appfl_gc.runner.events import ClientChanged, ClientState, Outcome
+from appfl_gc.runner.events import ClientChanged, ClientState, ClientTrained, Outcome
 from appfl_gc.runner.journal import read_journal
+from appfl_gc.runner.replay import first_difference, recorded_steps
 from appfl_gc.sandbox.sandbox import Sandbox
 from tests.globus_compute.sites import Site, at_sites, running
 from tests.runner.conftest import Heard, model_bits, train
 from tests.runner.test_failures import dataset_failing_for
+from tests.runner.test_schedules import SCHEDULES, scheduler_of
 from tests.s3_server import SECRET_KEY, S3Server
 from tests.small_federation import SmallFederation
 from tests.transfers.conftest import BUCKET, s3_configs
@@ -51,6 +53,22 @@ def test_two_endpoints_end_with_the_bits_of_this_machine(
     assert len(groups) == 4
     assert len(set(groups)) == 2, "a task group for each round"
     assert all(len(site.user_endpoints) == 1 for site in sites)
+
+
+def test_without_rounds_each_endpoint_gets_work_when_it_has_delivered(
+    federation: SmallFederation, sites: tuple[Site, Site]
+) -> None:
+    federation.server = SCHEDULES["compass"] | {"num_global_epochs": 6}
+    heard = Heard()
+    result = train(at_sites(federation, *sites), heard=heard)
+    assert result.outcome is Outcome.FINISHED, result.error
+    trained = heard.of(ClientTrained)
+    assert len(trained) == 6
+    assert {event.client for event in trained} == {"Client1", "Client2"}  # type: ignore[attr-defined]
+    # Half a second on the way is no slowness of the client: none is kept to the fewest steps by it.
+    assert max(event.steps for event in trained if event.round > 1) == 20  # type: ignore[attr-defined]
+    steps = recorded_steps(result.run_dir / "journal.jsonl")
+    assert first_difference(steps, scheduler_of(federation)) is None
 
 
 def test_what_user_code_raises_names_client_and_file(
