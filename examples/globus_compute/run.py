@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SERVER_CONFIG = "./resources/config_gc/mnist/server_fedavg.yaml"
+SERVER_CONFIG = "./resources/config_gc/mnist/server_fedcompass.yaml"
 CLIENT_CONFIG = "./resources/config_gc/mnist/clients.yaml"
 
 

@@ -19,6 +19,25 @@ SHORT = (
     "--set",
     "client_configs.train_configs.num_local_steps=5",
 )
+# Of a schedule that says itself how many steps a client does.
+COMPASS = (
+    *("--set", "server_configs.num_global_epochs=4"),
+    *("--set", "server_configs.scheduler_kwargs.max_local_steps=4"),
+    *("--set", "server_configs.scheduler_kwargs.min_local_steps=2"),
+)
+QUEUE = (
+    *("--set", "server_configs.num_global_epochs=2"),
+    *("--set", "server_configs.scheduler_kwargs.t_sync=1"),
+    *("--set", "server_configs.scheduler_kwargs.warm_up_steps=3"),
+)
+ASYNC = (
+    *("--set", "server_configs.num_global_epochs=4"),
+    *("--set", "client_configs.train_configs.num_local_steps=3"),
+)
+NO_VALIDATION = (
+    *("--set", "client_configs.train_configs.do_validation=False"),
+    *("--set", "client_configs.train_configs.do_pre_validation=False"),
+)
 DEADLINE = 240
 
 
@@ -59,10 +78,41 @@ def test_the_main_job_learns_real_digits(tmp_path: Path) -> None:
     assert pictures, "visualization: True draws the partition"
 
 
+def steps_of(events: list[dict[str, object]]) -> list[object]:
+    """Local steps of each update, in the order of their arrival."""
+    return [event["steps"] for event in events if event["event"] == "client_trained"]
+
+
+@pytest.mark.parametrize(
+    ("name", "short", "updates", "versions"),
+    [
+        ("server_fedasync.yaml", (*ASYNC, *NO_VALIDATION), 4, 4),
+        ("server_fedbuff.yaml", (*ASYNC, *NO_VALIDATION), 4, 2),
+        ("server_fedqueue.yaml", (*QUEUE, *NO_VALIDATION), 4, 2),
+        ("server_fedcompass_withval.yaml", (*COMPASS, "--enable_server_val"), 4, None),
+    ],
+)
+def test_every_schedule_trains_to_its_end(
+    tmp_path: Path, name: str, short: tuple[str, ...], updates: int, versions: int | None
+) -> None:
+    events = start(
+        ROOT / "examples", "--server_config", f"./{MNIST}/{name}", *short, output=tmp_path / "output"
+    )
+    assert events[-1]["outcome"] == "finished"
+    folded = [event for event in events if event["event"] == "round_finished"]
+    assert folded[-1]["updates"] == len(steps_of(events)) == updates
+    if versions is not None:
+        assert len(folded) == versions
+    else:
+        assert all("server_val_accuracy" in event["metrics"] for event in folded)  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("place", ["examples", "elsewhere"])
 def test_the_same_files_run_from_anywhere(tmp_path: Path, place: str) -> None:
     if place == "examples":
-        events = start(ROOT / "examples", *SHORT, output=tmp_path / "output")
+        events = start(ROOT / "examples", *COMPASS, *NO_VALIDATION, output=tmp_path / "output")
+        assert steps_of(events)[0] == 4
+        assert all(2 <= steps <= 4 for steps in steps_of(events))
     else:
         (tmp_path / "elsewhere").mkdir()
         files = [

@@ -34,7 +34,7 @@ def run(directory: Path, *arguments: str, code: str | None = None) -> subprocess
 def test_the_default_files_are_found_from_anywhere(place: str, tmp_path: Path) -> None:
     directory = {"examples": EXAMPLES, "root": EXAMPLES.parent, "elsewhere": tmp_path}[place]
     done = run(directory, code=WATCHED)
-    server, clients = EXAMPLES / RESOURCES / "server_fedavg.yaml", EXAMPLES / RESOURCES / "clients.yaml"
+    server, clients = EXAMPLES / RESOURCES / "server_fedcompass.yaml", EXAMPLES / RESOURCES / "clients.yaml"
     assert done.stdout.strip() == f"{server} {clients} []", done.stderr
 
 
