@@ -34,6 +34,7 @@ from appfl_gc.protocol.schedule import (
     Refused,
     Release,
     Started,
+    Stopping,
     Timer,
     UpdateId,
     UpdateMeta,
@@ -307,6 +308,13 @@ class AnyInterleaving(RuleBasedStateMachine):
                 del self.busy[first.update.client]
                 self.deliver(first, steps=first.steps)
         assert self.finished
+        for client in self.clients:
+            self.hear(ClientDown(client))
+            self.hear(ClientUp(client))
+        self.hear(Timer())
+        self.hear(Stopping())
+        for sent in self.lost:
+            self.hear(Arrived(self.meta(sent, 1.0, 1.0, 1)))
         again = self.make()
         for now, event, actions in self.history:
             assert again.step(now, event) == actions, "a journal replays to the same actions"

@@ -251,6 +251,18 @@ def test_the_last_update_is_not_waited_for_in_a_group_and_who_is_too_many_is_can
     assert isinstance(server.folds[-1], Aggregate)
 
 
+def test_the_run_ends_with_the_last_update_even_if_it_is_a_late_one() -> None:
+    server = Server(compass(epochs=4))
+    server.hear(0.0, Started(("slow", "fast", "new"), ("new",)))
+    server.hear(100.0, arrived("fast", 1, steps=100, train=100.0))
+    server.hear(125.0, arrived("slow", 1, steps=100, train=125.0))
+    assert [type(action) for action in server.hear(130.0, ClientUp("new"))] == [Hold]
+    assert server.hear(150.0, ClientDown("slow")) == [sent("new", 1, 2, 100)]
+    server.hear(200.0, arrived("fast", 2, steps=100, train=100.0))
+    end = server.hear(201.0, arrived("slow", 2, steps=60, train=75.0))
+    assert end == [Release(3), Cancel("new", 1), Finish()]
+
+
 def test_stopping_folds_nothing() -> None:
     scheduler = compass()
     play(scheduler, Started(("a",)), arrived("a", 1))
