@@ -30,7 +30,7 @@ from comparison.families import ROUNDS as FAMILY_ROUNDS
 from comparison.family_plots import draw_family
 from comparison.gantt import PICTURES, draw_schedule
 from comparison.measures import Comparison, compare
-from comparison.methods import METHODS
+from comparison.methods import METHODS, VARIANTS, method_called
 from comparison.trial import ROUNDS, Trial, run_trial
 
 HERE = Path(__file__).parent
@@ -55,13 +55,13 @@ def run(job: Job) -> Trial:
         study = next(one for one in STUDIES if (one.family, one.title) == (job.condition, job.method))
         return run_study(study, job.seed, job.rounds)
     condition = next(one for one in CONDITIONS if one.name == job.condition)
-    method = next(one for one in METHODS if one.name == job.method)
-    return run_trial(condition, method, job.seed, job.rounds)
+    return run_trial(condition, method_called(job.method), job.seed, job.rounds)
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
     """All trials."""
     pairs = [(condition.name, method.name, options.rounds) for condition in CONDITIONS for method in METHODS]
+    pairs += [(condition, method.name, options.rounds) for condition, method in VARIANTS]
     if options.conditions:
         pairs = [pair for pair in pairs if pair[0] in options.conditions]
     else:
@@ -141,11 +141,9 @@ def main() -> int:
     conditions = [
         condition for condition in CONDITIONS if any(trial.condition == condition.name for trial in trials)
     ]
-    rows = {
-        (condition.name, method.name): compare(trials, condition.name, method.name)
-        for condition in conditions
-        for method in METHODS
-    }
+    here = {condition.name for condition in conditions}
+    names = dict.fromkeys((trial.condition, trial.method) for trial in trials if trial.condition in here)
+    rows = {(condition, method): compare(trials, condition, method) for condition, method in names}
     for condition in conditions:
         report.show(condition.title, tables.condition_rows(rows, condition))
     if not options.again:

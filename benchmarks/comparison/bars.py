@@ -24,10 +24,11 @@ def draw_idle(rows: Mapping[tuple[str, str], Comparison], path: Path) -> None:
         found = [rows[condition.name, method.name].idle for condition in shown]
         middles = np.array([idle.median for idle in found])
         spread = [middles - [idle.least for idle in found], [idle.most for idle in found] - middles]
-        axis.bar(
+        bars = axis.bar(
             np.arange(len(shown)) + (place - (len(METHODS) - 1) / 2) * (WIDTH + 0.02), middles, WIDTH,
             yerr=spread, color=LINES[method.name][0], label=method.name, error_kw={"linewidth": 0.8},
         )  # fmt: skip
+        axis.bar_label(bars, fmt="%.0f", fontsize=6.5, padding=1)
     axis.set_xticks(range(len(shown)), [condition.title for condition in shown])
     axis.set_ylabel("idle site time (%)")
     axis.grid(False, axis="x")

@@ -72,7 +72,7 @@ def _panel(axis: Axes, trials: Sequence[Trial], condition: Condition, over_time:
     target = TARGET * float(np.median([plateau(sync) for sync in syncs.values()]))
     axis.axhline(target, color=COLOURS["grey"], linewidth=0.8, label="95 % of Sync's plateau")
     axis.set_title(f"{condition.title}, {condition.clients} clients")
-    axis.set_ylim(0, 100)
+    axis.set_ylim(0, 95)
     axis.set_xlim(0, rounds)
 
 

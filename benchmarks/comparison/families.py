@@ -35,17 +35,17 @@ SECOND = {"server_momentum_param_2": 0.99}
 OPTIMISERS, ROBUST = "server-optimisers", "robust"
 STUDIES = (
     Study(OPTIMISERS, "FedAvg", "FedAvgAggregator", {}),
-    Study(OPTIMISERS, "FedAvgM", "FedAvgMAggregator", {"server_momentum_param_1": 0.9}),
-    Study(OPTIMISERS, "FedAdagrad", "FedAdagradAggregator", {**ADAPTIVE, "server_learning_rate": 0.03}),
-    Study(OPTIMISERS, "FedAdam", "FedAdamAggregator", {**ADAPTIVE, **SECOND, "server_learning_rate": 0.01}),
-    Study(OPTIMISERS, "FedYogi", "FedYogiAggregator", {**ADAPTIVE, **SECOND, "server_learning_rate": 0.01}),
+    Study(OPTIMISERS, "FedAvgM", "FedAvgMAggregator", {"server_momentum_param_1": 0.5}),
+    Study(OPTIMISERS, "FedAdagrad", "FedAdagradAggregator", {**ADAPTIVE, "server_learning_rate": 0.1}),
+    Study(OPTIMISERS, "FedAdam", "FedAdamAggregator", {**ADAPTIVE, **SECOND, "server_learning_rate": 0.03}),
+    Study(OPTIMISERS, "FedYogi", "FedYogiAggregator", {**ADAPTIVE, **SECOND, "server_learning_rate": 0.03}),
     Study(ROBUST, "FedAvg, nobody poisoned", "FedAvgAggregator", {}),
     Study(ROBUST, "FedAvg", "FedAvgAggregator", {}, True),
     Study(ROBUST, "Coordinate median", "CoordinateMedianAggregator", {}, True),
     Study(ROBUST, "Trimmed mean", "TrimmedMeanAggregator", {"trim_fraction": 0.125}, True),
     Study(ROBUST, "Krum, m = 1", "KrumAggregator", {"num_byzantine": 1, "num_selected": 1}, True),
     Study(ROBUST, "Multi-Krum, m = 5", "KrumAggregator", {"num_byzantine": 1, "num_selected": 5}, True),
-    Study(ROBUST, "Norm bounding", "NormBoundingAggregator", {"norm_bound": 1.0}, True),
+    Study(ROBUST, "Norm bounding", "NormBoundingAggregator", {"norm_bound": 3.0}, True),
 )
 
 

@@ -75,16 +75,16 @@ def _schedule(axis: Axes, picture: Picture) -> None:
     rows = {profile.client: place for place, profile in enumerate(reversed(profiles))}
     for work in timeline.work:
         place = rows[work.client]
-        axis.broken_barh([(work.begin, work.queue)], (place - 0.36, 0.72), facecolor=WAIT)
+        axis.broken_barh([(work.begin, work.queue)], (place - 0.36, 0.72), facecolor=WAIT, zorder=2)
         axis.broken_barh(
             [(work.begin + work.queue, work.end - work.begin - work.queue)], (place - 0.36, 0.72),
-            facecolor=TRAIN, edgecolor="white", linewidth=1,
+            facecolor=TRAIN, edgecolor="white", linewidth=1, zorder=2,
         )  # fmt: skip
         if work.end - work.begin - work.queue >= NARROW:
             middle = (work.begin + work.queue + work.end) / 2
-            axis.text(middle, place, str(work.steps), ha="center", va="center", fontsize=7)
+            axis.text(middle, place, str(work.steps), ha="center", va="center", fontsize=7, zorder=3)
     for fold in timeline.folds:
-        axis.axvline(fold.at, color=FOLD, linewidth=0.9)
+        axis.axvline(fold.at, color=FOLD, linewidth=0.9, zorder=1)
     axis.set_yticks(list(rows.values()), list(rows))
     axis.set_xlim(0, SECONDS)
     axis.set_ylim(-0.6, len(rows) - 0.4)

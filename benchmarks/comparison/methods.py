@@ -45,6 +45,11 @@ def stale(condition: Condition) -> Kwargs:
     return POLYNOMIAL
 
 
+def fresh(condition: Condition) -> Kwargs:
+    """Every update counts in full, however stale."""
+    return {"staleness_fn": "constant", "alpha": 1.0}
+
+
 def buffered(condition: Condition) -> Kwargs:
     """A new model of every half as many updates as there are clients."""
     return {**POLYNOMIAL, "K": condition.clients // 2}
@@ -86,3 +91,12 @@ METHODS = (
     Method("Compass", "CompassScheduler", "FedCompassAggregator", False, compass, stale),
     Method("Queue", "QueueScheduler", "FedQueueAggregator", True, queue, harmonic),
 )
+UNDISCOUNTED = Method("Async, s = alpha = 1", "AsyncScheduler", "FedAsyncAggregator", False, nothing, fresh)
+"""To tell what the discount of stale updates does from what staleness does."""
+VARIANTS = (("homogeneous", UNDISCOUNTED), ("four-supercomputers", UNDISCOUNTED))
+"""Further trials: under which condition, and of what."""
+
+
+def method_called(name: str) -> Method:
+    """The method of this name."""
+    return next(method for method in (*METHODS, UNDISCOUNTED) if method.name == name)

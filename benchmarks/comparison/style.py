@@ -23,6 +23,7 @@ plt.rcParams.update(
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
+        "axes.axisbelow": True,
         "grid.color": "#dddddd",
         "grid.linewidth": 0.6,
         "legend.frameon": False,
@@ -60,7 +61,12 @@ def save(figure: Figure, path: Path) -> None:
     """Write an SVG with a white ground, coordinates to a tenth of a point, and no date."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(
-        path, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white", bbox_inches="tight"
+        path,
+        format="svg",
+        metadata={"Date": None, "Creator": None},
+        facecolor="white",
+        bbox_inches="tight",
+        pad_inches=0.15,
     )
     plt.close(figure)
     text = path.read_text(encoding="utf-8")

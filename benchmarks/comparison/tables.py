@@ -10,7 +10,7 @@ from typing import Any
 from appfl_gc.simulation.builtin_profiles import TURN_AROUND
 from comparison.conditions import CONDITIONS, Condition
 from comparison.measures import Comparison, Spread
-from comparison.methods import METHODS, SYNC
+from comparison.methods import METHODS, SYNC, VARIANTS
 from comparison.trial import ROUNDS
 
 FOUR = "four-supercomputers"
@@ -19,7 +19,10 @@ Row = dict[str, str]
 
 def condition_rows(rows: Mapping[tuple[str, str], Comparison], condition: Condition) -> list[Row]:
     """A row for each algorithm under ``condition``."""
-    return [_row(rows[condition.name, method.name]) for method in METHODS]
+    names = [method.name for method in METHODS] + [
+        method.name for name, method in VARIANTS if name == condition.name
+    ]
+    return [_row(rows[condition.name, name]) for name in names if (condition.name, name) in rows]
 
 
 def _row(one: Comparison) -> Row:
