@@ -167,8 +167,21 @@ def test_who_comes_up_while_its_update_waits_for_the_group_waits_too() -> None:
     assert actions[1] == sent("fast", 3, 3, 100)
 
 
-def test_a_second_late_update_of_a_client_makes_room_first() -> None:
-    """A group without arrivals leaves nothing waiting for long: memory is bounded."""
+def test_a_second_late_update_of_a_client_is_folded_with_its_first() -> None:
+    server = Server(compass())
+    server.hear(0.0, Started(("late", "early")))
+    server.hear(100.0, arrived("late", 1, steps=100, train=100.0))
+    server.hear(125.0, arrived("early", 1, steps=100, train=125.0))
+    server.hear(200.0, arrived("early", 2, steps=60, train=75.0))
+    server.hear(250.0, Timer())
+    server.hear(290.0, arrived("late", 2, steps=100, train=100.0))
+    server.hear(300.0, ClientDown("late"))
+    assert len(server.folds) == 3
+    server.hear(310.0, arrived("late", 3, steps=85, train=85.0))
+    assert server.folds[3:] == [folded(("late", 2, 2), ("late", 3, 0))]
+
+
+def test_a_group_to_which_nobody_came_takes_along_what_waits() -> None:
     server = Server(compass(factor=1.0))
     server.hear(0.0, Started(("a", "b")))
     server.hear(100.0, arrived("a", 1, steps=100, train=100.0))

@@ -111,7 +111,7 @@ class CompassScheduler:
     A client's first dispatch has ``max_local_steps``; its first update is folded when it comes and tells its pace.
     From then on it joins the group for whose expected arrival it can do the most steps, or founds a group. When
     all members of a group have arrived, or at its latest time, their updates are folded together with those of
-    the general buffer, and get their clients new work, the fastest first. The update of a client that misses its
+    the general buffer, and they are given new work, the fastest first. The update of a client that misses its
     group goes to the general buffer, and the client goes on in another group at once.
 
     Two things are refined. Pace is measured in seconds of training, so that time in a batch queue is not taken for
