@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import torch
 
 from appfl_gc.aggregator.base import Block, Cohort
 from appfl_gc.aggregator.fedavg import FedAvgAggregator
+from appfl_gc.aggregator.in_memory import InMemoryModel
+from appfl_gc.aggregator.krum import KrumAggregator
+from appfl_gc.aggregator.server_optimisers import FedAvgMAggregator
 from appfl_gc.aggregator.user_blocks import UserBlockAggregator
 from appfl_gc.aggregator.user_class import UserClassAggregator, adapt
 from appfl_gc.payload.codec import spec_of
@@ -102,6 +106,27 @@ def test_a_native_class_gets_the_arguments_that_it_takes() -> None:
     rows = torch.tensor([[1.0], [3.0]])
     new, _ = aggregator.reduce(Block(torch.zeros(1), rows, Meaning.VALUE, True), [0.25, 0.75])
     assert new.tolist() == [2.5]
+
+
+def test_a_class_derived_from_one_of_ours_keeps_its_state_and_its_look() -> None:
+    class Damped(FedAvgMAggregator):
+        def reduce(
+            self, block: Block, weights: Sequence[float]
+        ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+            new, state = super().reduce(block, weights)
+            return (new + block.current) / 2, state
+
+    aggregator = adapt(Damped, {"server_momentum_param_1": 0.5, "num_clients": 2})
+    assert isinstance(aggregator, UserBlockAggregator)
+    model = InMemoryModel({"w": torch.zeros(1)}, frozenset({"w"}), aggregator)
+    for _ in range(2):
+        model.fold([{"w": model.state["w"] + 4}], METAS[:1], [0], COHORT)
+    # Steps of 4 and 0.5 * 4 + 4, each halved.
+    assert model.state["w"].tolist() == [2 + 3]
+    krum = adapt(type("Mine", (KrumAggregator,), {}), {"num_byzantine": 0})
+    model = InMemoryModel({"w": torch.zeros(1)}, frozenset({"w"}), krum)
+    new = model.fold([{"w": torch.tensor([x])} for x in (1.0, 9.0, 1.1)], METAS[:1] * 3, [0] * 3, COHORT)
+    assert new["w"].item() == 1
 
 
 def test_a_class_with_neither_interface() -> None:

@@ -74,6 +74,24 @@ def test_differences_are_subtracted(case: tuple[torch.Tensor, list[float]], seed
         _close(result[column], first - sum(terms), abs(first) + sum(map(abs, terms)), len(terms))
 
 
+@settings(max_examples=100, deadline=None)
+@given(float_rows(), st.integers(0, 1000), st.floats(0.01, 2))
+def test_a_model_moves_towards_its_updates(
+    case: tuple[torch.Tensor, list[float]], seed: int, alpha: float
+) -> None:
+    rows, weights = case
+    parts = [alpha * weight for weight in weights]
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(rows.shape[1], generator=generator).to(rows.dtype)
+    result = WeightedSums().towards(start, rows, parts)
+    for column in range(rows.shape[1]):
+        first = Fraction(start[column].item())
+        values = [Fraction(x.item()) for x in rows[:, column]]
+        exact = first + sum(Fraction(w) * (x - first) for w, x in zip(parts, values, strict=True))
+        scale = sum(Fraction(w) * (abs(x) + abs(first)) for w, x in zip(parts, values, strict=True))
+        _close(result[column], exact, 2 * (scale + abs(first)), len(values))
+
+
 def _close(found: torch.Tensor, exact: Fraction, scale: Fraction, count: int) -> None:
     # What is promised of the value before the final rounding; where terms cancel, it exceeds a unit of the result.
     before_rounding = 2 * count * scale * Fraction(2) ** (-63 if found.dtype is torch.float64 else -53)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
@@ -10,6 +9,7 @@ import torch
 
 from appfl_gc.aggregator.base import Aggregator, Block, Cohort, Seen
 from appfl_gc.aggregator.blocks import Span, runs, spans
+from appfl_gc.aggregator.ordered_sum import OrderedSum
 from appfl_gc.aggregator.server_state import StateLayout
 from appfl_gc.payload.codec import Layout, tensor_bytes, torch_dtype
 from appfl_gc.payload.soundness import all_sound, describe, first_unsound, numbers_of
@@ -107,7 +107,7 @@ class Fold:
 
     def _look(self, block: Callable[[Span], Block], threads: int) -> Seen | None:
         trained = [span for span in self._spans if span.run.trained]
-        total = _SumInOrder()
+        total = OrderedSum()
 
         def look(numbered: tuple[int, Span]) -> None:
             number, span = numbered
@@ -144,21 +144,3 @@ def _narrow(state: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
     # A row that became infinite would stay so for ever.
     most = torch.finfo(old.dtype).max
     return state.clamp(-most, most).to(old.dtype)
-
-
-class _SumInOrder:
-    """Adds arrays in the order of their numbers, whenever each comes: the bits depend on nothing else."""
-
-    def __init__(self) -> None:
-        self.value: Seen | None = None
-        self._next = 0
-        self._waiting: dict[int, Seen] = {}
-        self._lock = threading.Lock()
-
-    def add(self, number: int, array: Seen) -> None:
-        with self._lock:
-            self._waiting[number] = array
-            while self._next in self._waiting:
-                array = self._waiting.pop(self._next)
-                self.value = array if self.value is None else self.value + array
-                self._next += 1
