@@ -23,7 +23,9 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "coding": (),
     "stores": (),
     "globus_compute": (),
+    "simulation": (),
     "algorithms": ("--seeds", "1", "--no-docs"),
+    "local_training": ("--seeds", "1", "--no-docs"),
 }
 TINY: dict[str, tuple[str, ...]] = {
     "startup": ("--repeats", "1"),
@@ -34,7 +36,9 @@ TINY: dict[str, tuple[str, ...]] = {
     "coding": ("--megabytes", "1", "--compressed", "1", "--repeats", "1"),
     "stores": ("--megabytes", "1", "--repeats", "1"),
     "globus_compute": ("--calls", "1", "--repeats", "1"),
+    "simulation": ("--clients", "5", "10", "--each", "2", "--cases", "sync"),
     "algorithms": ("--seeds", "1", "--rounds", "1", "--conditions", "four-supercomputers", "--no-docs"),
+    "local_training": ("--seeds", "1", "--rounds", "1", "--processes", "1", "--no-docs"),
 }
 
 

@@ -139,6 +139,7 @@ def _simulate(options: Options) -> None:
     from appfl_gc.simulation.files import SUMMARY, summary_to_json
     from appfl_gc.simulation.gantt import Gantt
     from appfl_gc.simulation.scenario import prepare
+    from appfl_gc.simulation.undisturbed import undisturbed
 
     scenario = prepare(options.request())
     tell_diagnostics(scenario.federation.warnings)
@@ -146,7 +147,7 @@ def _simulate(options: Options) -> None:
         click.echo(f"Note: {note}", err=True)
     scheduler, learner = scenario.scheduler(), scenario.learner()
     gantt = Gantt(scenario.profiles, _title(scenario))
-    with _recorded(options.out) as written, _one_thread():
+    with _recorded(options.out) as written, undisturbed():
         summary = run_simulation(
             scheduler,
             scenario.profiles,
@@ -176,19 +177,6 @@ def _recorded(out: Path | None) -> Iterator[list[Record]]:
     out.mkdir(parents=True, exist_ok=True)
     with TimelineFile(out / TIMELINE) as file:
         yield [file.add]
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Small vectors are folded faster by one thread."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _all(records: list[Record]) -> Record:
