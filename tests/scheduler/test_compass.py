@@ -50,6 +50,16 @@ def test_first_updates_are_folded_at_once_and_found_groups() -> None:
     assert server.folds == [folded(("b", 1, 0)), folded(("a", 1, 1))]
 
 
+def test_a_new_group_waits_for_the_fastest_member_of_another_whoever_founded_that() -> None:
+    server = Server(compass())
+    server.hear(0.0, Started(("slow", "fast", "slower")))
+    server.hear(200.0, arrived("slow", 1, steps=100, train=200.0))  # its group comes at 400, latest 500
+    assert sent("fast", 2, 2, 90) in server.hear(310.0, arrived("fast", 1, steps=100, train=100.0))
+    # fast can be back at 500 + 100 * 1: there are 250 s until then, at 4 s for a step.
+    actions = server.hear(350.0, arrived("slower", 1, steps=100, train=400.0))
+    assert actions == [Release(2), sent("slower", 2, 3, 62), WakeAt(350.0 + 1.5 * 248.0)]
+
+
 def test_a_client_joins_the_group_that_gives_it_the_most_steps_and_both_are_folded_together() -> None:
     server = Server(compass())
     server.hear(0.0, Started(("slow", "fast")))
@@ -202,6 +212,26 @@ def test_what_waits_is_folded_when_nobody_works_any_more() -> None:
     assert len(server.folds) == 1
     assert server.hear(202.0, ClientDown("a")) == [Release(1)]
     assert server.folds[-1] == folded(("a", 2, 0))
+
+
+def test_what_comes_when_nobody_works_any_more_is_folded_at_once() -> None:
+    server = Server(compass())
+    server.hear(0.0, Started(("a",)))
+    server.hear(100.0, arrived("a", 1, steps=100, train=100.0))
+    server.hear(150.0, ClientDown("a"))
+    assert server.hear(200.0, arrived("a", 2, steps=100, train=100.0)) == [Release(1)]
+    assert server.folds[-1] == folded(("a", 2, 0))
+
+
+def test_the_timer_of_a_group_that_is_complete_leaves_the_general_buffer_alone() -> None:
+    server = Server(compass())
+    server.hear(0.0, Started(("a",)))
+    server.hear(100.0, arrived("a", 1, steps=100, train=100.0))
+    server.hear(200.0, arrived("a", 2, steps=100, train=100.0))
+    server.hear(350.0, Timer())
+    server.hear(351.0, arrived("a", 3, steps=100, train=151.0))
+    assert server.hear(352.0, Timer()) == []
+    assert len(server.folds) == 2
 
 
 def test_timers_without_a_group_that_is_due_do_nothing() -> None:
