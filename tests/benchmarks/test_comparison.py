@@ -90,6 +90,18 @@ def test_parts_replace_what_stands_between_their_markers_and_nothing_else(tmp_pa
         assert page.read_text() == "before\n<!-- begin one -->\n\nnew\n\n<!-- end one -->\nafter\n"
 
 
+def test_the_page_has_a_place_for_every_table_and_a_picture_of_every_plot() -> None:
+    from comparison.conditions import CONDITIONS
+
+    docs = BENCHMARKS.parent / "docs" / "algorithms"
+    page = (docs / "results.md").read_text()
+    for name in ("settings", "bound", *(condition.name for condition in CONDITIONS)):
+        assert f"<!-- begin {name} -->\n" in page
+        assert f"<!-- end {name} -->" in page
+    for image in (docs / "images").glob("*.svg"):
+        assert any(f"](images/{image.name})" in other.read_text() for other in docs.glob("*.md")), image
+
+
 def test_local_training_is_sgd_and_depends_on_client_and_dispatch_alone() -> None:
     from comparison.workload import BATCH, Workload, network
     from torch.nn.functional import cross_entropy
