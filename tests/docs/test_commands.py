@@ -114,6 +114,10 @@ def _without(line: str, ends: tuple[str, ...]) -> str:
             "--set client_configs.train_configs.num_local_steps=2 --set server_configs.num_global_epochs=2",
         ),
         ("your-own", "--set server_configs.num_global_epochs=2"),
+        (
+            "simulation",
+            "--set client_configs.train_configs.num_local_steps=2 --set server_configs.num_global_epochs=2",
+        ),
     ],
 )
 def test_a_page_does_what_it_says(name: str, shorter: str, tmp_path: Path) -> None:

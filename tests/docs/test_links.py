@@ -13,7 +13,7 @@ from tests.docs.page import COMMAND, NOT_RUN, ROOT, read
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WITH_COMMANDS = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("index", "your-own", "endpoints")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("index", "your-own", "endpoints", "simulation")),
 ]
 LANGUAGES = {"sh", "python", "yaml", "json", "text", ""}
 

@@ -68,7 +68,7 @@ def test_two_files_say_who_the_clients_are(tmp_path: Path) -> None:
     scenario = prepare(Request(server, clients, "four-supercomputers"))
     assert [profile.client for profile in scenario.profiles] == ["Client1", "Client2", "Client3"]
     assert [profile.group for profile in scenario.profiles] == ["Delta", "Aurora", "Polaris"]
-    assert "4: profiles are taken in order" in scenario.notes[0]
+    assert scenario.notes == ()
     assert scenario.federation.aggregator_kwargs()["num_clients"] == 3
     assert set(scenario.steps.values()) == {5}
 
@@ -83,6 +83,16 @@ def test_profiles_of_the_clients_own_names_are_theirs(tmp_path: Path) -> None:
     scenario = prepare(Request(server, clients, str(profiles)))
     assert [profile.timing(0, 1, 1).train for profile in scenario.profiles] == [1, 2]
     assert scenario.notes == ()
+
+
+def test_clients_without_a_profile_of_their_name_take_profiles_in_order(tmp_path: Path) -> None:
+    server, clients = SmallFederation(tmp_path, clients=4).write()
+    profiles = tmp_path / "profiles.yaml"
+    profiles.write_text("groups:\n- {name: other, step_seconds: 3}\n- {name: Client2, step_seconds: 2}\n")
+    scenario = prepare(Request(server, clients, str(profiles)))
+    assert [profile.client for profile in scenario.profiles] == ["Client1", "Client2", "Client3", "Client4"]
+    assert [profile.timing(0, 1, 1).train for profile in scenario.profiles] == [3, 2, 2, 3]
+    assert "4 clients and 2 profiles: 3 clients without a profile of their own name" in scenario.notes[0]
 
 
 def test_a_server_file_with_as_many_clients_as_one_likes(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ def prepare(request: Request) -> Scenario:
     names = [client.client_id for client in federation.clients]
     notes = [] if past is None else _notes_of(past)
     if request.client_config is not None:
+        if (built_in := _name(request, past)) in FEDERATIONS:
+            profiles = builtin_profiles(str(built_in), len(names), request.seed)
         profiles = _assigned(profiles, names, notes)
     profiles = checked(profiles)
     if federation.server_configs.aggregator_path:
@@ -146,8 +148,13 @@ def prepare(request: Request) -> Scenario:
     return Scenario(federation, profiles, steps, request.seed, tuple(dict.fromkeys(notes)), past_seconds)
 
 
+def _name(request: Request, past: PastRun | None) -> str | None:
+    """Name or file of the profiles; None for those of the past run."""
+    return request.profiles or (None if past is not None else DEFAULT_PROFILES)
+
+
 def _profiles(request: Request, past: PastRun | None) -> tuple[ClientProfile, ...]:
-    name = request.profiles or (None if past is not None else DEFAULT_PROFILES)
+    name = _name(request, past)
     if name is None and past is not None:
         return _as_many(past.profiles, request.clients)
     if name in FEDERATIONS:
@@ -177,16 +184,16 @@ def _as_many(profiles: Sequence[ClientProfile], clients: int | None) -> tuple[Cl
 def _assigned(
     profiles: Sequence[ClientProfile], names: Sequence[str], notes: list[str]
 ) -> tuple[ClientProfile, ...]:
-    """A profile for each configured client: the one of its name where all have one, else in order."""
+    """A profile for each configured client: the one of its name, else the next in order."""
     known = {profile.client: profile for profile in profiles}
-    if all(name in known for name in names):
-        return tuple(known[name] for name in names)
-    if len(profiles) != len(names):
+    others = [name for name in names if name not in known]
+    if others and (len(others) < len(names) or len(profiles) != len(names)):
         notes.append(
-            f"The configuration has {len(names)} clients and the profiles have {len(profiles)}: profiles are taken "
-            "in order, and from the start again where there are too few."
+            f"There are {len(names)} clients and {len(profiles)} profiles: {len(others)} clients without a profile of "
+            "their own name take profiles in order, and from the start again where there are too few."
         )
-    return renamed(profiles, names)
+    in_order = {new.client: new for new in renamed(profiles, others)}
+    return tuple(known.get(name) or in_order[name] for name in names)
 
 
 def _steps(client: ClientConfig, profile: ClientProfile, seen: Mapping[str, int], notes: list[str]) -> int:
