@@ -182,9 +182,9 @@ class AdmmTrainer(VanillaTrainer):
     def _residuals(self, before: list[torch.Tensor]) -> tuple[float, float]:
         primal = dual = 0.0
         for variable, old in zip(self._variables, before, strict=True):
-            primal += float((variable.z - variable.w).double().square().sum())
-            dual += float((variable.z - old).double().square().sum())
-        return math.sqrt(primal), self._penalty * math.sqrt(dual)
+            primal = math.hypot(primal, _norm(variable.z - variable.w))
+            dual = math.hypot(dual, _norm(variable.z - old))
+        return primal, self._penalty * dual
 
     def _say_what_is_idle(self, admm: AdmmSettings, settings: VanillaSettings) -> None:
         idle = (["optim"] if settings.optim else []) + list(admm.without_effect)
@@ -194,6 +194,12 @@ class AdmmTrainer(VanillaTrainer):
                 ", ".join(idle),
                 type(self).__name__,
             )
+
+
+def _norm(tensor: torch.Tensor) -> float:
+    """The Euclidean norm, in single precision at least."""
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return float(torch.linalg.vector_norm(tensor, dtype=dtype))
 
 
 class _Steps(torch.optim.Optimizer):
