@@ -294,6 +294,16 @@ def test_the_last_update_is_not_waited_for_in_a_group_and_who_is_too_many_is_can
     assert isinstance(server.folds[-1], Aggregate)
 
 
+def test_who_was_held_and_went_down_does_not_get_the_place_that_is_free() -> None:
+    server = Server(compass(epochs=2))
+    assert server.hear(0.0, Started(("a", "b", "c", "d")))[2:] == [
+        Hold("c", "the other clients bring the last updates"),
+        Hold("d", "the other clients bring the last updates"),
+    ]
+    server.hear(1.0, ClientDown("c"))
+    assert server.hear(2.0, ClientDown("a")) == [sent("d", 1, 0, 100)]
+
+
 def test_the_run_ends_with_the_last_update_even_if_it_is_a_late_one() -> None:
     server = Server(compass(epochs=4))
     server.hear(0.0, Started(("slow", "fast", "new"), ("new",)))

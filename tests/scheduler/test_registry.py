@@ -10,11 +10,11 @@ from appfl_gc.config.names import SCHEDULERS
 from appfl_gc.config.schema.block import Status, support_of
 from appfl_gc.config.schema.scheduler_kwargs import QueueSchedulerKwargs
 from appfl_gc.protocol.errors import NotSupportedError, UserCodeError
-from appfl_gc.protocol.schedule import Dispatch, Started
+from appfl_gc.protocol.schedule import ClientDown, ClientUp, Dispatch, Finish, Started, Stopping, Timer
 from appfl_gc.scheduler.base import Counts
 from appfl_gc.scheduler.queue import QueueSettings
 from appfl_gc.scheduler.registry import NAMES, make_scheduler
-from tests.scheduler.playing import arrived, play
+from tests.scheduler.playing import arrived, play, refused
 
 COMPASS = {"max_local_steps": 100, "min_local_steps": 20, "speed_momentum": 0.9, "latest_time_factor": 1.5}
 
@@ -37,6 +37,14 @@ def test_each_says_what_its_epochs_are(
     assert (scheduler.counts, scheduler.waits_for_all) == (counts, waits)
     sent = play(scheduler, Started(("a", "b")))
     assert [action.client for action in sent if isinstance(action, Dispatch)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_happens_after_stopping(name: str) -> None:
+    scheduler = make_scheduler(name, 9, COMPASS, seed=1)
+    assert play(scheduler, Started(("a", "b")), Stopping()) == [Finish()]
+    for event in (arrived("a", 1), refused("b", 1), Timer(), ClientDown("a"), ClientUp("a"), Stopping()):
+        assert play(scheduler, event, at=1e9) == []
 
 
 def test_all_published_ones_are_built() -> None:
@@ -120,6 +128,10 @@ def test_what_is_required() -> None:
 def test_wrong_numbers_are_told(change: dict[str, Any], told: str) -> None:
     with pytest.raises(UserCodeError, match=told):
         make_scheduler("CompassScheduler", 2, {**COMPASS, **change}, seed=1)
+
+
+def test_the_same_number_of_steps_for_all() -> None:
+    make_scheduler("CompassScheduler", 2, {**COMPASS, "min_local_steps": 100}, seed=1)
 
 
 @pytest.mark.parametrize(
