@@ -30,7 +30,7 @@ from comparison.families import ROUNDS as FAMILY_ROUNDS
 from comparison.family_plots import draw_family
 from comparison.gantt import PICTURES, draw_schedule
 from comparison.measures import Comparison, compare
-from comparison.methods import METHODS, VARIANTS, method_called
+from comparison.methods import METHODS, method_called
 from comparison.trial import ROUNDS, Trial, run_trial
 
 HERE = Path(__file__).parent
@@ -61,7 +61,6 @@ def run(job: Job) -> Trial:
 def jobs(options: argparse.Namespace) -> list[Job]:
     """All trials."""
     pairs = [(condition.name, method.name, options.rounds) for condition in CONDITIONS for method in METHODS]
-    pairs += [(condition, method.name, options.rounds) for condition, method in VARIANTS]
     if options.conditions:
         pairs = [pair for pair in pairs if pair[0] in options.conditions]
     else:

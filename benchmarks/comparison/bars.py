@@ -13,7 +13,7 @@ from comparison.measures import Comparison
 from comparison.methods import METHODS
 from comparison.style import LINES, save
 
-WIDTH = 0.15
+WIDTH = 0.125
 
 
 def draw_idle(rows: Mapping[tuple[str, str], Comparison], path: Path) -> None:
@@ -28,7 +28,7 @@ def draw_idle(rows: Mapping[tuple[str, str], Comparison], path: Path) -> None:
             np.arange(len(shown)) + (place - (len(METHODS) - 1) / 2) * (WIDTH + 0.02), middles, WIDTH,
             yerr=spread, color=LINES[method.name][0], label=method.name, error_kw={"linewidth": 0.8},
         )  # fmt: skip
-        axis.bar_label(bars, fmt="%.0f", fontsize=6.5, padding=1)
+        axis.bar_label(bars, fmt="%.0f", fontsize=6, padding=1)
     axis.set_xticks(range(len(shown)), [condition.title for condition in shown])
     axis.set_ylabel("idle site time (%)")
     axis.grid(False, axis="x")

@@ -84,7 +84,7 @@ class Comparison:
         seconds: virtual seconds to the target, over those seeds; None if there is none.
         speed_up: the synchronous algorithm's seconds to the target by this one's, over the same seeds.
         final: accuracy of the last model within the time, in per cent.
-        updates: updates in a virtual second by those of the synchronous algorithm.
+        updates, steps: updates and local steps in a virtual second by those of the synchronous algorithm.
         idle, train: shares of the sites' time, in per cent.
         staleness: mean, in versions.
     """
@@ -97,6 +97,7 @@ class Comparison:
     speed_up: Spread | None
     final: Spread
     updates: Spread
+    steps: Spread
     idle: Spread
     train: Spread
     staleness: Spread
@@ -106,7 +107,7 @@ def compare(trials: Sequence[Trial], condition: str, method: str) -> Comparison:
     """``method`` under ``condition``; the synchronous trials of the same seeds must be among ``trials``."""
     here = {(trial.method, trial.seed): trial for trial in trials if trial.condition == condition}
     seeds = sorted(seed for name, seed in here if name == method)
-    seconds, speed_up, updates = [], [], []
+    seconds, speed_up, updates, steps = [], [], [], []
     for seed in seeds:
         sync, own = here[SYNC.name, seed], here[method, seed]
         target = TARGET * plateau(sync)
@@ -115,6 +116,7 @@ def compare(trials: Sequence[Trial], condition: str, method: str) -> Comparison:
             seconds.append(reached)
             speed_up.append(reference / reached)
         updates.append(own.updates[-1] / own.seconds / (sync.updates[-1] / sync.seconds))
+        steps.append(own.steps / own.seconds / (sync.steps / sync.seconds))
     own_trials = [here[method, seed] for seed in seeds]
     return Comparison(
         condition=condition,
@@ -125,6 +127,7 @@ def compare(trials: Sequence[Trial], condition: str, method: str) -> Comparison:
         speed_up=Spread.of(speed_up) if speed_up else None,
         final=Spread.of([trial.accuracy[-1] for trial in own_trials]),
         updates=Spread.of(updates),
+        steps=Spread.of(steps),
         idle=Spread.of([100 * trial.idle for trial in own_trials]),
         train=Spread.of([100 * trial.train for trial in own_trials]),
         staleness=Spread.of([trial.staleness for trial in own_trials]),

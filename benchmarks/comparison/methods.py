@@ -87,16 +87,14 @@ SYNC = Method("Sync", "SyncScheduler", "FedAvgAggregator", True, nothing, nothin
 METHODS = (
     SYNC,
     Method("Async", "AsyncScheduler", "FedAsyncAggregator", False, nothing, stale),
+    # tells what the discount of stale updates does from what staleness does
+    Method("Async, no discount", "AsyncScheduler", "FedAsyncAggregator", False, nothing, fresh),
     Method("FedBuff", "AsyncScheduler", "FedBuffAggregator", False, nothing, buffered),
     Method("Compass", "CompassScheduler", "FedCompassAggregator", False, compass, stale),
     Method("Queue", "QueueScheduler", "FedQueueAggregator", True, queue, harmonic),
 )
-UNDISCOUNTED = Method("Async, s = alpha = 1", "AsyncScheduler", "FedAsyncAggregator", False, nothing, fresh)
-"""To tell what the discount of stale updates does from what staleness does."""
-VARIANTS = (("homogeneous", UNDISCOUNTED), ("four-supercomputers", UNDISCOUNTED))
-"""Further trials: under which condition, and of what."""
 
 
 def method_called(name: str) -> Method:
     """The method of this name."""
-    return next(method for method in (*METHODS, UNDISCOUNTED) if method.name == name)
+    return next(method for method in METHODS if method.name == name)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeAlias
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -45,13 +46,16 @@ COLOURS: Mapping[str, str] = MappingProxyType(
 )
 """Okabe and Ito's palette (Color Universal Design, 2008)."""
 
-LINES: Mapping[str, tuple[str, str]] = MappingProxyType(
+LineStyle: TypeAlias = str | tuple[int, tuple[int, ...]]
+
+LINES: Mapping[str, tuple[str, LineStyle]] = MappingProxyType(
     {
         "Sync": (COLOURS["black"], "-"),
         "Async": (COLOURS["orange"], "--"),
+        "Async, no discount": (COLOURS["purple"], (0, (5, 1, 1, 1))),
         "FedBuff": (COLOURS["sky"], "-."),
         "Compass": (COLOURS["green"], "-"),
-        "Queue": (COLOURS["red"], (0, (1, 1))),  # type: ignore[dict-item]
+        "Queue": (COLOURS["red"], (0, (1, 1))),
     }
 )
 """Colour and line style of each algorithm, the same in all plots."""
