@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from appfl_gc.aggregator.base import Block, Cohort
-from appfl_gc.aggregator.client_weights import MOST_EXAMPLES
+from appfl_gc.aggregator.client_weights import MODES, MOST_EXAMPLES
 from appfl_gc.aggregator.fedavg import FedAvgAggregator
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.measures import Timing
@@ -42,6 +46,13 @@ def test_sizes_that_cannot_weigh_count_alike(sizes: tuple[int, int]) -> None:
 
 def test_a_client_without_examples_does_not_count_beside_one_with_many() -> None:
     assert weights("sample_size", 0, MOST_EXAMPLES) == [0.0, 1.0]
+
+
+@given(st.lists(st.integers(-3, 2 * MOST_EXAMPLES), min_size=1, max_size=30), st.sampled_from(MODES))
+def test_weights_have_the_sum_one_whatever_clients_say(sizes: list[int], mode: str) -> None:
+    found = weights(mode, *sizes)
+    assert math.fsum(found) == pytest.approx(1)
+    assert min(found) >= 0
 
 
 def test_unknown_mode() -> None:
