@@ -23,7 +23,7 @@ class ClientProfile:
         client: its id.
         step_seconds: a local step.
         queue_seconds: waiting before the site begins: batch queue, control plane, network.
-        overhead_seconds: what the site does besides local steps: loading and encoding.
+        overhead_seconds: what the site does besides local steps: loading, validation and encoding.
         transfer_seconds: moving the model to the site and the update from it.
         loss: chance that a dispatch brings nothing; that is found out when it would have come back.
         availability: when it can be reached.
