@@ -52,7 +52,7 @@ def test_updates_are_folded_into_versions(deltas: frozenset[str]) -> None:
 
 def test_a_stale_update_starts_from_the_version_that_was_sent() -> None:
     timeline = Timeline()
-    simulate(
+    summary = simulate(
         scheduler("async", 3), [constant("fast", 1.0), constant("slow", 2.5)],
         learner(aggregator="FedAsyncAggregator"), record=timeline.add,
     )  # fmt: skip
@@ -63,6 +63,7 @@ def test_a_stale_update_starts_from_the_version_that_was_sent() -> None:
     third = second + alpha * (1 - second)
     assert [fold.updates[0].client for fold in timeline.folds] == ["fast", "fast", "slow"]
     assert [fold.staleness for fold in timeline.folds] == [(0,), (0,), (2,)]
+    assert (summary.max_staleness, summary.mean_staleness) == (2, pytest.approx(2 / 3))
     assert [fold.numbers["w"] for fold in timeline.folds] == pytest.approx([first, second, third])
 
 

@@ -116,6 +116,10 @@ def test_a_past_run_brings_its_configuration_and_its_clients(past: Path) -> None
 def test_another_scheduler_with_the_clients_of_a_past_run(past: Path) -> None:
     scenario = prepare(Request(run=past, overrides=ASYNC))
     assert isinstance(scenario.scheduler(), AsyncScheduler)
+    # Settings of the run's own scheduler and aggregator are not those of another one, and are not warned of.
+    assert "client_weights_mode" in prepare(Request(run=past)).federation.server_configs.aggregator_kwargs
+    assert scenario.federation.warnings == ()
+    assert scenario.federation.aggregator_kwargs()["client_weights_mode"] == "equal"
     assert run_of(scenario).folded == 4
     more = prepare(
         Request(run=past, clients=5, overrides=(*ASYNC, "client_configs.train_configs.num_local_steps=7"))

@@ -79,7 +79,7 @@ def load_configuration(
             return path
 
         if server_config is None:
-            server_config = write("server.yaml", _server(past, len(clients)))
+            server_config = write("server.yaml", _server(past, len(clients), overrides))
         elif client_config is None:
             overrides = [f"server_configs.num_clients={len(clients)}", *overrides]
         if client_config is None:
@@ -106,10 +106,14 @@ def _past(run: Path) -> dict[str, Any]:
     return content
 
 
-def _server(past: Mapping[str, Any], clients: int) -> dict[str, Any]:
-    """The server's file: of the run, else made up."""
+def _server(past: Mapping[str, Any], clients: int, overrides: Sequence[str]) -> dict[str, Any]:
+    """The server's file: of the run, else made up; without the settings of what is replaced by another class."""
     known = past.get("server_configs") or MADE_UP_SERVER
     server = {key: known[key] for key in SERVER_KEYS if key in known}
+    for what in ("scheduler", "aggregator"):
+        if any(text.startswith(f"server_configs.{what}=") for text in overrides):
+            server.pop(f"{what}_kwargs", None)
+            server.pop(f"{what}_path", None)
     entries = past.get("clients") or [MADE_UP_CLIENT]
     return {
         "server_configs": {**server, "num_clients": clients},
