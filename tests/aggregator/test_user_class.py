@@ -18,7 +18,7 @@ from appfl_gc.aggregator.in_memory import InMemoryModel
 from appfl_gc.aggregator.krum import KrumAggregator
 from appfl_gc.aggregator.server_optimisers import FedAvgMAggregator
 from appfl_gc.aggregator.user_blocks import UserBlockAggregator
-from appfl_gc.aggregator.user_class import UserClassAggregator, adapt
+from appfl_gc.aggregator.user_class import UserClassAggregator, adapt, by_client
 from appfl_gc.payload.codec import spec_of
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.measures import Timing
@@ -316,3 +316,17 @@ def test_blocks_that_are_not_the_models(block: Any, found: str) -> None:
         UserBlockAggregator(Answers(block=block)).reduce(
             Block(torch.zeros(2), torch.zeros(2, 2), Meaning.VALUE, True), [1, 1]
         )
+
+
+def test_of_a_client_with_two_updates_in_one_fold_neither_is_lost() -> None:
+    metas = [
+        UpdateMeta(UpdateId(name, dispatch), 0, 1, 5, Timing(0, 0, 0, 0))
+        for name, dispatch in (("a", 1), ("a", 2), ("b", 1))
+    ]
+    states = [{"w": torch.tensor([value]), "n": torch.tensor([int(value)])} for value in (1.0, 3.0, 5.0)]
+    models = by_client(states, metas)
+    assert {client: (float(state["w"]), int(state["n"])) for client, state in models.items()} == {
+        "a": (2.0, 3),
+        "b": (5.0, 5),
+    }
+    assert float(states[0]["w"]) == 1.0

@@ -51,3 +51,45 @@ def test_a_buffer_needs_the_scheduler_that_fills_it(project: Project) -> None:
 
     project.change_server('"SyncScheduler"', "AsyncScheduler")
     assert project.found() == []
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "kwargs", "words"),
+    [
+        ("KrumAggregator", "num_byzantine: 1", "protects where a round has 5 updates, and here it has 4"),
+        ("TrimmedMeanAggregator", "trim_fraction: 0.2", "of 4 updates is less than one"),
+        ("CoordinateMedianAggregator", "", ""),
+    ],
+)
+def test_a_draw_may_be_too_small_for_a_robust_aggregator(
+    project: Project, aggregator: str, kwargs: str, words: str
+) -> None:
+    change(project, aggregator=aggregator)
+    project.change_server("    client_weights_mode: equal\n", f"    {kwargs}\n")
+    project.change_server(
+        "  num_global_epochs: 2\n", "  num_global_epochs: 2\n  scheduler_kwargs: {clients_per_round: 0.4}\n"
+    )
+    project.change_server("num_clients: 2", "num_clients: 10")
+    found = [found for found in project.found() if "num_clients" not in found.key]
+    assert [words in item.message for item in found] == ([True] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("trainer", "setting", "reader"),
+    [("VanillaTrainer", "mu: 0.1", "FedProxTrainer"), ("FedProxTrainer", "init_penalty: 5", "IIADMMTrainer")],
+)
+def test_settings_of_another_trainer_are_told(
+    project: Project, trainer: str, setting: str, reader: str
+) -> None:
+    change(project, trainer=trainer)
+    project.change_server('    mode: "step"\n', f'    mode: "step"\n    {setting}\n')
+    found = project.only()
+    assert f"`{trainer}` does not read it" in found.message
+    assert reader in found.hint
+
+
+def test_admm_needs_no_optimiser(project: Project) -> None:
+    change(project, trainer="IIADMMTrainer", aggregator="IIADMMAggregator")
+    project.change_server('    optim: "Adam"\n    optim_args:\n      lr: 0.001\n', "")
+    project.change_server("    client_weights_mode: equal\n", "    optimize_memory: True\n")
+    assert project.found() == []

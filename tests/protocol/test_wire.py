@@ -31,7 +31,7 @@ REPLY = Reply(
     "n",
     {"metrics": {"loss": 0.5}},
     {"update": Ref("file", "def", 12, "xxh3-128:01", "safetensors")},
-    Measures(1.0, 2.0, 3.0, 4.0, 5),
+    Measures(1.0, 2.0, 3.0, 4.0, 5, 6.0),
     ("a line",),
     ErrorReport(ErrorClass.USER, "It failed.", "Do this.", ("f.py:1 in g",), "trace"),
 )

@@ -65,7 +65,7 @@ class Desk:
         except AppflGcError:
             self.intake.give_up(landing)
             raise
-        return self.intake.accept(landing, 0.25, now=1.0)
+        return self.intake.accept(landing, 0.25, now=30.0)
 
 
 @pytest.fixture
@@ -85,6 +85,20 @@ def test_a_good_update_lands_with_its_three_times(desk: Desk) -> None:
     assert desk.intake.unused_grants(meta.update, update) == []
     (accepted,) = desk.intake.take([meta.update])
     assert torch.equal(desk.arena.state(accepted.slot)["w"], STATE["w"])
+
+
+def test_a_site_that_claims_more_seconds_than_the_run_has_is_believed_up_to_these(desk: Desk) -> None:
+    reply = replace(desk.reply(desk.put(STATE)), measures=Measures(1e308, 1e308, 1e308, 1e308, 7, 1e308))
+    timing = desk.accept(reply).timing
+    assert timing.queue == 0.0
+    assert timing.compute == pytest.approx(24.0)
+    assert timing.train == pytest.approx(6.0)
+
+
+def test_an_update_counts_for_no_more_steps_than_were_asked_for(desk: Desk) -> None:
+    args = {**desk.flight.call.args, "task": {"local_steps": 5}}
+    desk.flight = InFlight(replace(desk.flight.call, args=args), sent=10.0, version=0)
+    assert desk.accept(desk.reply(desk.put(STATE))).steps == 5
 
 
 def test_a_payload_that_is_not_the_clients_own_is_refused_and_stays(desk: Desk) -> None:

@@ -241,3 +241,18 @@ def test_timers_fire_by_the_clock_while_updates_come(federation: SmallFederation
         # Nothing that happened after its time was dealt with before it, but for what was just being dealt with.
         assert all(step.now < at + 0.05 for step in steps[:index] if isinstance(step.event, Arrived))
     assert sum(isinstance(step.event, Arrived) for step in steps) > 5
+
+
+def test_validation_is_no_slowness_of_the_steps(federation: SmallFederation) -> None:
+    federation.metric += (
+        "\n\nimport time\n\n\ndef slow(y_true, y_pred):\n    time.sleep(0.3)\n    return 1.0\n"
+    )
+    federation.clients, federation.rounds = 1, 1
+    federation.train = {"metric_name": "slow"}
+    result = train(federation)
+    (arrived,) = (
+        step.event
+        for step in recorded_steps(result.run_dir / "journal.jsonl")
+        if isinstance(step.event, Arrived)
+    )
+    assert arrived.meta.timing.compute - arrived.meta.timing.train >= 0.3

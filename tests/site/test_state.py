@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from appfl_gc.protocol.errors import StorageError, UserCodeError
+from appfl_gc.site.policy import OutboxLimits
 from appfl_gc.site.state import NOTE, UNSETTLED, ClientStates, StateLostError
 
 STATE = {
@@ -153,11 +154,28 @@ class TestForgetting:
         for path in states.directory.glob("*/*/*"):
             os.utime(path, (0, 0))
         states.load(1)
-        states.forget_old(14.0)
+        states.keep_within(OutboxLimits())
         assert torch.equal(states.load(1)["dual.w"], STATE["dual.w"]), "it was used a moment ago"
         with pytest.raises(StateLostError, match="is not there"):
             old.load(1)
         assert len(list(states.directory.iterdir())) == 1
+
+    def test_the_least_lately_used_go_where_there_is_no_room_and_ones_own_newest_stays(
+        self, states: ClientStates
+    ) -> None:
+        others = [ClientStates(states.directory, "run", name, "Mine") for name in ("B", "C")]
+        for age, each in enumerate((others[0], others[1], states)):
+            each.save(1, STATE)
+            for path in each._folder.iterdir():
+                os.utime(path, (1e9 + age, 1e9 + age))
+        (size,) = {path.stat().st_size for path in states.directory.glob("*/*/*")}
+        states.keep_within(OutboxLimits(2 * size, 1e6))
+        with pytest.raises(StateLostError, match="is not there"):
+            others[0].load(1)
+        others[1].load(1)
+        states.keep_within(OutboxLimits(1, 1e6))
+        states.load(1)
+        assert len(list(states.directory.glob("*/*/*"))) == 1
 
     def test_what_a_killed_worker_left_goes_after_a_day(self, states: ClientStates) -> None:
         states.save(1, STATE)
@@ -169,7 +187,7 @@ class TestForgetting:
         torn.write_text("half")
         fresh.write_text("half")
         os.utime(torn, (0, 0))
-        states.forget_old(14.0)
+        states.keep_within(OutboxLimits())
         assert not torn.exists()
         assert fresh.exists()
 

@@ -10,7 +10,7 @@ from appfl_gc.aggregator.base import Aggregator, Cohort
 from appfl_gc.aggregator.blocks import Run, Span, block_length
 from appfl_gc.aggregator.fold import Fold, Write
 from appfl_gc.aggregator.server_state import StateLayout
-from appfl_gc.aggregator.user_class import UserClassAggregator
+from appfl_gc.aggregator.user_class import UserClassAggregator, by_client
 from appfl_gc.payload.codec import Encoding
 from appfl_gc.protocol.schedule import UpdateMeta
 from appfl_gc.protocol.update_spec import Meaning
@@ -105,11 +105,7 @@ class InMemoryModel:
         metas: Sequence[UpdateMeta],
         staleness: Sequence[int],
     ) -> dict[str, torch.Tensor]:
-        models = {
-            meta.update.client: {name: tensor.clone() for name, tensor in update.items()}
-            for meta, update in zip(metas, updates, strict=True)
-        }
-        new = aggregator.aggregate(self._layout.spec, models, metas, staleness)
+        new = aggregator.aggregate(self._layout.spec, by_client(updates, metas), metas, staleness)
         model = memoryview(bytearray(self._layout.size))
         Encoding(new, self._layout.spec).write_into(model)
         self._model = model

@@ -9,7 +9,7 @@ from pathlib import Path
 from appfl_gc.aggregator.base import Aggregator, Cohort
 from appfl_gc.aggregator.fold import Fold, Write
 from appfl_gc.aggregator.server_state import StateLayout
-from appfl_gc.aggregator.user_class import UserClassAggregator
+from appfl_gc.aggregator.user_class import UserClassAggregator, by_client
 from appfl_gc.payload import model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Layout, difference
@@ -72,11 +72,7 @@ def aggregate(
         OSError: if a file cannot be written; nothing is left of ``out`` then.
     """
     if isinstance(aggregator, UserClassAggregator):
-        # A client with two updates: the class knows clients only, and gets the later one.
-        models = {
-            meta.update.client: {name: tensor.clone() for name, tensor in arena.state(slot).items()}
-            for meta, slot in zip(metas, slots, strict=True)
-        }
+        models = by_client((arena.state(slot) for slot in slots), metas)
         spec = model_file.read_spec(current)
         model_file.write(aggregator.aggregate(spec, models, metas, staleness), out, spec, durable=durable)
         return

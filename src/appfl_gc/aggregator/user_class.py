@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -99,6 +99,33 @@ class UserClassAggregator:
                 problem = describe(tensor, index, values[index])
                 raise UserCodeError(f"{where} returned a model that is not finite. {problem}")
         return {tensor.name: result[tensor.name] for tensor in spec.tensors}
+
+
+def by_client(
+    states: Iterable[Mapping[str, torch.Tensor]], metas: Sequence[UpdateMeta]
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Copies of updates by client, for a class that knows one of each.
+
+    Of a client that has several in one fold it is their mean; of what is not floating, the last.
+
+    Args:
+        states: tensors by name, one update after the other.
+        metas: of the same updates.
+    """
+    models: dict[str, dict[str, torch.Tensor]] = {}
+    counts: dict[str, int] = {}
+    for state, meta in zip(states, metas, strict=True):
+        client = meta.update.client
+        known, counts[client] = models.get(client), counts.get(client, 0) + 1
+        if known is None:
+            models[client] = {name: tensor.clone() for name, tensor in state.items()}
+            continue
+        for name, tensor in state.items():
+            if tensor.is_floating_point():
+                known[name] += (tensor - known[name]) / counts[client]
+            else:
+                known[name] = tensor.clone()
+    return models
 
 
 def adapt(

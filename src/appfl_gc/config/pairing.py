@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 from appfl_gc.config.schema.server_configs import ServerConfigs
 from appfl_gc.config.schema.train_configs import TrainConfigs
@@ -21,6 +23,7 @@ ONE_AT_A_TIME = {"AsyncScheduler": "FedAsyncAggregator", "CompassScheduler": "Fe
 def check_pairing(server: ServerConfigs, trainers: Sequence[TrainConfigs], check: TypedCheck) -> None:
     """Report a scheduler, an aggregator and trainers that can't work together, or do not do what they seem to."""
     _check_admm(server, trainers, check)
+    _check_sampling(server, check)
     if server.scheduler_path or server.aggregator_path:
         return
     scheduler, aggregator = server.scheduler, server.aggregator
@@ -36,6 +39,42 @@ def check_pairing(server: ServerConfigs, trainers: Sequence[TrainConfigs], check
             ("aggregator_kwargs", "K"),
             f"`K` has no effect with `{scheduler}`, which decides when updates are folded.",
             "Use `AsyncScheduler`.",
+        )
+
+
+def _check_sampling(server: ServerConfigs, check: TypedCheck) -> None:
+    """Report aggregators that need more updates than a round of ``clients_per_round`` brings."""
+    wanted = server.scheduler_kwargs.get("clients_per_round")
+    if server.scheduler_path or server.scheduler != "SyncScheduler" or not isinstance(wanted, int | float):
+        return
+    drawn = math.ceil(Fraction(str(wanted)) * server.num_clients) if isinstance(wanted, float) else wanted
+    drawn = min(drawn, server.num_clients)
+    kwargs, place = server.aggregator_kwargs, ("scheduler_kwargs", "clients_per_round")
+    if server.aggregator_path:
+        return
+    if server.aggregator in ADMM and drawn < server.num_clients:
+        check.warning(
+            place,
+            f"`{server.aggregator}` is defined for rounds of all {server.num_clients} clients; a round has {drawn}.",
+            "Leave `clients_per_round` out.",
+        )
+    byzantine, trimmed = kwargs.get("num_byzantine"), kwargs.get("trim_fraction")
+    if server.aggregator == "KrumAggregator" and isinstance(byzantine, int) and drawn < 2 * byzantine + 3:
+        check.warning(
+            place,
+            f"Krum with `num_byzantine: {byzantine}` protects where a round has {2 * byzantine + 3} updates, and here "
+            f"it has {drawn}.",
+            "Draw more clients, or set a smaller `num_byzantine`.",
+        )
+    if (
+        server.aggregator == "TrimmedMeanAggregator"
+        and isinstance(trimmed, int | float)
+        and 0 < trimmed * drawn < 1
+    ):
+        check.warning(
+            place,
+            f"`trim_fraction: {trimmed}` of {drawn} updates is less than one, so that nothing is left out.",
+            "Draw more clients, or set a larger `trim_fraction`.",
         )
 
 

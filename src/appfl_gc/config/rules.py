@@ -18,6 +18,17 @@ from appfl_gc.config.schema.server_configs import ServerConfigs
 from appfl_gc.config.schema.train_configs import TrainConfigs
 from appfl_gc.config.typing_check import TypedCheck
 
+ADMM_TRAINERS = ("IIADMMTrainer", "ICEADMMTrainer")
+READ_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "mu": ("FedProxTrainer",),
+        "init_penalty": ADMM_TRAINERS,
+        "init_proximity": ADMM_TRAINERS,
+        "residual_balancing": ADMM_TRAINERS,
+    }
+)
+"""Settings that some trainers read, by key."""
+
 STALENESS_ARGUMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "constant": (),
@@ -37,6 +48,7 @@ def check_client(client: Client, check: TypedCheck) -> None:
         _check_builtin("trainer", train.trainer, ("train_configs", "trainer"), TRAINERS, check)
         if TRAINERS.get(train.trainer or "VanillaTrainer"):
             _check_local_training(client, check)
+            _check_idle_keys(train, check)
     _check_torch_names(train, check)
     _check_endpoint(client.endpoint_id, check)
     for key in ("user_endpoint_config", "resource_specification", "credentials"):
@@ -60,7 +72,7 @@ def _check_local_training(client: Client, check: TypedCheck) -> None:
             check.error(
                 (at, needed), f"`mode: {train.mode}` needs `{needed}`.", "Give a whole number of at least 1."
             )
-    if train.optim is None:
+    if train.optim is None and trainer not in ADMM_TRAINERS:
         check.error((at, "optim"), f"{trainer} needs `optim`.", "Give a name in torch.optim, such as `Adam`.")
     if train.loss_fn is None and train.loss_fn_path is None:
         check.error(
@@ -82,6 +94,18 @@ def _check_local_training(client: Client, check: TypedCheck) -> None:
             f"{trainer} needs `model_path`.",
             "Give the file of the model.",
         )
+
+
+def _check_idle_keys(train: TrainConfigs, check: TypedCheck) -> None:
+    """Warn of settings of another algorithm's trainer."""
+    trainer = train.trainer or "VanillaTrainer"
+    for key, readers in READ_BY.items():
+        if getattr(train, key) is not None and trainer not in readers:
+            check.warning(
+                ("train_configs", key),
+                f"`{key}` has no effect: `{trainer}` does not read it.",
+                f"It belongs to {' and '.join(f'`{reader}`' for reader in readers)}.",
+            )
 
 
 def _check_torch_names(train: TrainConfigs, check: TypedCheck) -> None:

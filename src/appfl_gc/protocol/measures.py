@@ -13,7 +13,8 @@ class Measures:
 
     Attributes:
         load: fetching the payload, building or finding dataset and model.
-        train: local steps and validation.
+        train: local steps.
+        validate: validation before and after them.
         encode: making the reply's payload.
         transfer: moving payloads to and from the store.
         steps: local optimiser steps that really ran.
@@ -24,11 +25,17 @@ class Measures:
     encode: float = 0.0
     transfer: float = 0.0
     steps: int = 0
+    validate: float = 0.0
+
+    @property
+    def compute(self) -> float:
+        """Seconds of everything but transfers."""
+        return self.load + self.train + self.validate + self.encode
 
     @property
     def site(self) -> float:
         """Seconds that the site accounts for."""
-        return self.load + self.train + self.encode + self.transfer
+        return self.compute + self.transfer
 
     def to_json(self) -> dict[str, Json]:
         """The JSON form."""
@@ -38,6 +45,7 @@ class Measures:
             "encode": self.encode,
             "transfer": self.transfer,
             "steps": self.steps,
+            "validate": self.validate,
         }
 
     @classmethod
@@ -45,11 +53,29 @@ class Measures:
         """Parse the JSON form; raises ``WireError``."""
         fields = as_object(value, "The measures")
 
-        def seconds(name: str) -> float:
-            return as_seconds(fields.get(name), f"Measure {name}")
+        def seconds(name: str, default: Json = None) -> float:
+            return as_seconds(fields.get(name, default), f"Measure {name}")
 
         steps = as_count(fields.get("steps"), "Measure steps")
-        return cls(seconds("load"), seconds("train"), seconds("encode"), seconds("transfer"), steps)
+        return cls(
+            seconds("load"),
+            seconds("train"),
+            seconds("encode"),
+            seconds("transfer"),
+            steps,
+            seconds("validate", 0.0),
+        )
+
+    def within(self, seconds: float) -> Measures:
+        """These, as they are or scaled down so that the site accounts for no more than ``seconds``."""
+        # An eighth of each: their sum may be more than a float holds.
+        parts = [self.load / 8, self.train / 8, self.encode / 8, self.transfer / 8, self.validate / 8]
+        most = seconds / 8
+        if sum(parts) <= most:
+            return self
+        factor = most / sum(parts)
+        load, train, encode, transfer, validate = (part * factor * 8 for part in parts)
+        return Measures(load, train, encode, transfer, self.steps, validate)
 
 
 @dataclass(frozen=True)
@@ -58,9 +84,9 @@ class Timing:
 
     Attributes:
         queue: turn-around minus what the site accounts for: batch queue, control plane, network.
-        compute: loading, training and encoding at the site.
+        compute: loading, training, validating and encoding at the site.
         transfer: moving payloads.
-        train: the part of ``compute`` that was local steps and validation.
+        train: the part of ``compute`` that was local steps.
     """
 
     queue: float
@@ -73,7 +99,7 @@ class Timing:
         """Split the server's ``turn_around`` (seconds of its monotonic clock) by the site's measures."""
         return cls(
             queue=max(0.0, turn_around - site.site),
-            compute=site.load + site.train + site.encode,
+            compute=site.compute,
             transfer=site.transfer,
             train=site.train,
         )

@@ -72,6 +72,8 @@ from appfl_gc.scheduler.base import Counts, Scheduler
 GREETING_SECONDS = 30.0
 """How long clients that say nothing of themselves are waited for where the scheduler can begin without them."""
 
+LONGEST_WAIT = 3600.0
+"""Seconds that the event loop waits at a time: a timer may be set for any time."""
 NAMED = 10
 """Clients that a log line names."""
 
@@ -208,8 +210,11 @@ class FederatedRun:
             )
         ends = [*self._timers[:1], *([] if until is None else [until])]
         item = self._wait(min(ends) - self.now if ends else None)
-        while self._timers and self._timers[0] <= self.now:
-            self._feed(Timer(), heapq.heappop(self._timers))
+        now, due = self.now, []
+        while self._timers and self._timers[0] <= now:
+            due.append(heapq.heappop(self._timers))
+        for at in due:
+            self._feed(Timer(), at)
         match item:
             case Interrupted():
                 self._interrupted(item)
@@ -231,7 +236,7 @@ class FederatedRun:
         if seconds is not None and seconds <= 0:
             return None
         try:
-            return self._parts.inbox.get(timeout=seconds)
+            return self._parts.inbox.get(timeout=None if seconds is None else min(seconds, LONGEST_WAIT))
         except queue.Empty:
             return None
 
@@ -239,7 +244,11 @@ class FederatedRun:
         self._parts.recorder.log(f"{item.signal}: the run ends; what is done is saved.", logging.WARNING)
         self.ending.interrupted = True
         self.ending.be(Outcome.INTERRUPTED)
-        self._parts.scheduler.step(self.now, Stopping())
+        if self._started:
+            try:
+                self._parts.scheduler.step(max(self.now, self._heard_at), Stopping())
+            except AppflGcError as error:  # the run ends as it was asked to
+                self._parts.recorder.log(str(error), logging.ERROR)
 
     def _progressed(self, item: Progressed) -> None:
         if not self._parts.dispatcher.note(item):
@@ -291,14 +300,14 @@ class FederatedRun:
             if greeting:
                 self._met(flight, reply)
                 self._parts.dispatcher.done(client)
-                if self._started:
-                    self._feed(ClientUp(client))
             else:
                 self._parts.courier.land(self._parts.intake.begin(flight, reply, at))
         except WireError as error:
             return ErrorReport(ErrorClass.PROTOCOL, str(error))
         except AppflGcError as error:
             return error.report
+        if greeting and self._started:
+            self._feed(ClientUp(client))
         return None
 
     def _landed(self, item: Landed) -> None:
@@ -319,7 +328,7 @@ class FederatedRun:
             return
         meta = parts.intake.accept(landing, item.seconds, self.now)
         parts.dispatcher.done(client)
-        self._accepted[client] = meta.update.dispatch
+        self._accepted[client] = max(meta.update.dispatch, self._accepted.get(client, HELLO_ROUND))
         for grant in parts.intake.unused_grants(meta.update, landing.reference):
             parts.courier.withdraw(client, grant)
         self._feed(Arrived(meta))
@@ -402,7 +411,7 @@ class FederatedRun:
         """
         if self.ending.outcome is not None:
             return
-        self._heard_at = round(max(self.now, self._heard_at, due), 6)
+        self._heard_at = max(round(self.now, 6), self._heard_at, due)
         actions = self._parts.scheduler.step(self._heard_at, event)
         self._parts.journal.append(
             self._heard_at,
@@ -441,6 +450,9 @@ class FederatedRun:
     def _call_of(self, action: Dispatch, first: bool) -> Call:
         """The call of ``action``, without model and grant; ``first`` of those that go out together."""
         parts = self._parts
+        if action.client in parts.dispatcher.busy or action.client not in parts.policy.active:
+            why = "still works" if action.client in parts.dispatcher.busy else "takes no part"
+            raise UserCodeError(f"The scheduler dispatched to client {action.client!r}, which {why}.")
         if first and not parts.dispatcher.busy and parts.scheduler.counts is Counts.ROUNDS:
             parts.rounds.begin()
         return parts.calls.train(
@@ -480,7 +492,7 @@ class FederatedRun:
         for update in updates:
             # The new version is on disk: the site may forget its copy.
             client, dispatch = update.meta.update.client, update.meta.update.dispatch
-            self._acknowledged[client] = max(dispatch, self._acknowledged.get(client, 0))
+            self._acknowledged[client] = max(dispatch, self._acknowledged.get(client, HELLO_ROUND))
             parts.arena.free(update.slot)
             parts.courier.evict(update.meta.update.client, update.reference)
         parts.intake.free(updates)

@@ -113,12 +113,17 @@ class GlobalModel:
 
         Returns what is to be done for that, which may take the time of a network.
         """
+        if version not in self._files:
+            return []
         self._released.add(version)
-        actions: list[Callable[[], None]] = [partial(_state_of(self._files[version]).unlink, missing_ok=True)]
+        actions: list[Callable[[], None]] = []
+        if version != self.version:  # a call may still need the model, but nothing is folded into it again
+            actions.append(partial(_state_of(self._files[version]).unlink, missing_ok=True))
         for gone in self._released - in_use - {self.version}:
             self._released.remove(gone)
             actions += self._evictions(gone)
-            actions.append(partial(self._files.pop(gone).unlink, missing_ok=True))
+            file = self._files.pop(gone)
+            actions += [partial(path.unlink, missing_ok=True) for path in (file, _state_of(file))]
         return actions
 
     def release_all(self) -> list[Callable[[], None]]:

@@ -85,10 +85,13 @@ class Intake:
         flight, reply, reference = landing.flight, landing.reply, landing.reference
         identity = flight.call.identity
         update = _update_id(flight.call)
-        split = Timing.split(landing.answered - flight.sent, reply.measures)
+        # No call takes longer than the run; what an earlier attempt took may be more than this one's turn-around.
+        measures = reply.measures.within(now)
+        split = Timing.split(landing.answered - flight.sent, measures)
         timing = replace(split, transfer=split.transfer + seconds)
         metrics = numeric_metrics(reply.values.get("metrics"))
-        meta = UpdateMeta(update, flight.version, landing.sample_size, reply.measures.steps, timing, metrics)
+        steps = _steps(measures.steps, flight.call)
+        meta = UpdateMeta(update, flight.version, landing.sample_size, steps, timing, metrics)
         self._warn_of_missing(identity.client, reply.values.get("metrics"), metrics)
         self._accepted[update] = Accepted(meta, landing.slot, metrics, reference)
         self._journal.append(
@@ -100,7 +103,7 @@ class Intake:
             version=flight.version,
             checksum=reference.checksum,
             sample_size=landing.sample_size,
-            measures=reply.measures.to_json(),
+            measures=measures.to_json(),
             queue=timing.queue,
         )
         self._metrics.write(
@@ -158,6 +161,12 @@ class Intake:
 
 def _update_id(call: Call) -> UpdateId:
     return UpdateId(call.identity.client, call.identity.round)
+
+
+def _steps(told: int, call: Call) -> int:
+    """Steps that an update may count for: no more than were asked for, where the scheduler asked."""
+    asked = as_object(call.args.get("task", {}), "The task").get("local_steps")
+    return min(told, asked) if isinstance(asked, int) else told
 
 
 def _lies_by(grant: Mapping[str, Json], reference: Ref) -> bool:

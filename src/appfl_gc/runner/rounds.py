@@ -13,10 +13,15 @@ from appfl_gc.runner.metrics import BEST_BY, MetricsFile, weighted_means
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.validation import ServerValidation
+from appfl_gc.scheduler.base import Counts
 
 
 class Rounds:
-    """Counts rounds (versions of the model) and updates, and keeps the last and the best model."""
+    """Counts rounds (versions of the model) and updates, and keeps the last and the best model.
+
+    A round's metrics are means over the updates that made it; where updates are counted and a version may be made of
+    one client's, over the latest update of every client so far.
+    """
 
     def __init__(
         self,
@@ -25,7 +30,10 @@ class Rounds:
         validation: ServerValidation | None,
         metrics: MetricsFile,
         recorder: Recorder,
+        counts: Counts,
     ) -> None:
+        self._counts = counts
+        self._latest: dict[str, tuple[int, Mapping[str, float]]] = {}
         self._directory = directory
         self._model = model
         self._validation = validation
@@ -46,7 +54,7 @@ class Rounds:
     def finish(self, updates: Sequence[Accepted], now: float) -> None:
         """The global model has a new version, made of ``updates``, at second ``now`` of the run."""
         self._directory.keep_model(self._model.file, self._directory.last)
-        metrics = weighted_means((update.meta.sample_size, update.metrics) for update in updates)
+        metrics = weighted_means(self._reported(updates))
         if self._validation is not None:
             metrics.update(self._validation.evaluate(self._model.file))
         if self._best_by is None:
@@ -72,3 +80,14 @@ class Rounds:
             }
         )
         self._recorder.tell(RoundFinished(self.done, seconds, metrics, improved, self.updates))
+
+    def _reported(self, updates: Sequence[Accepted]) -> Sequence[tuple[int, Mapping[str, float]]]:
+        """Sample sizes and metrics that stand for the new version."""
+        told = {update.meta.update.client: (update.meta.sample_size, update.metrics) for update in updates}
+        if self._counts is Counts.ROUNDS:
+            return list(told.values())
+        if not told.keys() <= self._latest.keys():
+            # A mean over more clients than before says nothing about what was the best.
+            self._best = math.inf
+        self._latest.update(told)
+        return list(self._latest.values())

@@ -165,7 +165,7 @@ def set_up(
         courier=courier,
         outgoing=Outgoing(courier, intake, dispatcher, journal, recorder),
         intake=intake,
-        rounds=Rounds(directory, global_model, validation, metrics, recorder),
+        rounds=Rounds(directory, global_model, validation, metrics, recorder, scheduler.counts),
         journal=journal,
         recorder=recorder,
     )

@@ -28,6 +28,7 @@ from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.wire import Json, WireError, as_object, as_text, load_json
 from appfl_gc.site.outbox import TORN_DAYS
 from appfl_gc.site.paths import digest
+from appfl_gc.site.policy import OutboxLimits
 
 VERSION = 1
 NOTE = "appfl_gc.client_state"
@@ -139,21 +140,28 @@ class ClientStates:
         for path in sorted(between)[:-UNSETTLED]:
             path.unlink(missing_ok=True)
 
-    def forget_old(self, days: float) -> None:
-        """Forget every client's state that was not used for ``days``, and files that no worker finished."""
-        now = time.time()
-        for folder in self.directory.glob("*/*"):
+    def keep_within(self, limits: OutboxLimits) -> None:
+        """Forget what was not used for ``max_days``, then the least lately used, until ``max_bytes`` are enough.
+
+        All clients of the site count. Of this one the newest state stays, however large.
+        """
+        now, files = time.time(), []
+        for path in self.directory.glob("*/*/*"):
             with contextlib.suppress(OSError):
-                for torn in folder.glob(".*.part"):
-                    if torn.stat().st_mtime < now - TORN_DAYS * _DAY:
-                        torn.unlink(missing_ok=True)
-                files = list(folder.iterdir())
-                used = max((path.stat().st_mtime for path in files), default=folder.stat().st_mtime)
-                if used < now - days * _DAY:
-                    for path in files:
-                        path.unlink(missing_ok=True)
-                    folder.rmdir()
-                    folder.parent.rmdir()
+                status = path.stat()
+                if path.suffix == ".safetensors":
+                    files.append((status.st_mtime, status.st_size, path))
+                elif status.st_mtime < now - TORN_DAYS * _DAY:  # of workers that were killed
+                    path.unlink(missing_ok=True)
+        newest = max((path for _, _, path in files if path.parent == self._folder), default=None)
+        total = sum(size for _, size, _ in files)
+        for used, size, path in sorted(files):
+            if path != newest and (used < now - limits.max_days * _DAY or total > limits.max_bytes):
+                path.unlink(missing_ok=True)
+                total -= size
+                with contextlib.suppress(OSError):  # others are in it
+                    path.parent.rmdir()
+                    path.parent.parent.rmdir()
 
 
 def _read_note(tensor: torch.Tensor | None) -> dict[str, Json]:

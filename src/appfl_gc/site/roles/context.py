@@ -40,9 +40,15 @@ class Stopwatch:
             spent = getattr(self.measures, name) + time.perf_counter() - start
             self.measures = replace(self.measures, **{name: spent})
 
-    def count_steps(self, steps: int) -> None:
-        """Note the local steps that really ran."""
-        self.measures = replace(self.measures, steps=steps)
+    def count_steps(self, steps: int, validation: float) -> None:
+        """Note the local steps that really ran, and that ``validation`` seconds of ``train`` were none of them."""
+        part = min(validation, self.measures.train)
+        self.measures = replace(
+            self.measures,
+            steps=steps,
+            train=self.measures.train - part,
+            validate=self.measures.validate + part,
+        )
 
 
 @dataclass(frozen=True)

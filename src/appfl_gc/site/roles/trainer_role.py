@@ -104,7 +104,7 @@ def train(context: CallContext) -> Answer:
     with stopwatch.measure("encode"):
         encoding = codec.Encoding(outcome.state, codec.spec_of(outcome.state, outcome.deltas))
         memory.keep(outcome.client_state)
-    stopwatch.count_steps(outcome.steps)
+    stopwatch.count_steps(outcome.steps, sum(row.validation_seconds for row in outcome.rows))
     values: dict[str, Json] = {
         "sample_size": outcome.sample_size,
         "steps": outcome.steps,
@@ -141,16 +141,14 @@ class _Memory:
         """Keep what the trainer remembers, and forget what no later task goes on from."""
         if self._states is None or state is None:
             return
-        dispatch, days = self._context.call.identity.round, self._context.policy.outbox.max_days
+        dispatch = self._context.call.identity.round
+        self._states.forget_before(self._base, dispatch)
         try:
             self._states.save(dispatch, state)
         except StorageError as error:
             # The update is worth more than what is lost here, and is sent all the same.
             self._context.logger.warning("%s", error)
-            return
-        self._states.forget_before(self._base, dispatch)
-        if self._base == 0:
-            self._states.forget_old(days)
+        self._states.keep_within(self._context.policy.outbox)
 
 
 def _received(call: Call) -> dict[str, torch.Tensor]:

@@ -32,12 +32,14 @@ class TrainRow:
         steps: optimiser steps really run.
         seconds: time of these steps and of the validation after them.
         metrics: ``train_loss``, ``val_loss``, ``val_<metric>``, or ``pre_val_...`` in row 0.
+        validation_seconds: the part of ``seconds`` that was validation.
     """
 
     epoch: int
     steps: int
     seconds: float
     metrics: Mapping[str, float]
+    validation_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

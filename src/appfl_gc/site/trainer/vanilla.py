@@ -91,7 +91,8 @@ class VanillaTrainer(BaseTrainer):
         if settings.do_pre_validation:
             started = time.perf_counter()
             received = self._validate(settings, "pre_val_")
-            record(TrainRow(0, 0, time.perf_counter() - started, received))
+            spent = time.perf_counter() - started
+            record(TrainRow(0, 0, spent, received, spent))
         optimizer = self.start_steps(settings)
         total = _Mean(self.device)
         for epoch, batches in enumerate(_epochs(loader, settings), 1):
@@ -100,10 +101,11 @@ class VanillaTrainer(BaseTrainer):
             for batch in batches:
                 self._step(optimizer, batch, settings, mean)
             total.include(mean)
-            metrics = {"train_loss": mean.value}
+            metrics, trained = {"train_loss": mean.value}, time.perf_counter()
             if settings.do_validation:
                 metrics.update(self._validate(settings, "val_"))
-            record(TrainRow(epoch, mean.steps, time.perf_counter() - started, metrics))
+            ended = time.perf_counter()
+            record(TrainRow(epoch, mean.steps, ended - started, metrics, ended - trained))
         measured = {name: value for row in rows for name, value in row.metrics.items()}
         self.steps = total.steps
         self.result = TrainResult(total.steps, {**measured, "train_loss": total.value}, tuple(rows))
