@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from appfl_gc.config.diagnostic import ConfigError
 from appfl_gc.config.load import load
@@ -14,6 +16,7 @@ from appfl_gc.scheduler.asynchronous import AsyncScheduler
 from appfl_gc.simulation.engine import simulate
 from appfl_gc.simulation.scenario import Request, Scenario, prepare
 from appfl_gc.simulation.summary import Summary
+from appfl_gc.simulation.undisturbed import undisturbed
 from tests.simulation.test_past_run import arrived, write
 from tests.small_federation import SmallFederation
 
@@ -129,6 +132,29 @@ def test_another_scheduler_with_the_clients_of_a_past_run(past: Path) -> None:
     ]  # fmt: skip
     assert more.steps == {"Client1": 7, "Client2": 9, "Client1-2": 7, "Client2-2": 7, "Client1-3": 7}
     assert more.past_seconds is None
+
+
+def test_a_change_of_what_clients_share_reaches_those_with_settings_of_their_own(past: Path) -> None:
+    overrides = ("client_configs.train_configs.send_gradient=true",)
+    scenario = prepare(Request(run=past, overrides=overrides))
+    assert [client.train_configs.send_gradient for client in scenario.federation.clients] == [True, True]
+    assert scenario.steps == {"Client1": 5, "Client2": 9}
+    values, differences = (run_of(prepare(Request(run=past, overrides=o))) for o in ((), overrides))
+    assert values.seconds == differences.seconds
+
+
+def test_the_aggregators_buffer_is_the_schedulers() -> None:
+    fedbuff = ("server_configs.aggregator=FedBuffAggregator", "server_configs.aggregator_kwargs={K: 4}")
+    summary = run_of(prepare(Request(overrides=(ASYNC[0], *fedbuff))))
+    assert (summary.folded, summary.versions) == (10, 3)
+
+
+def test_what_makes_it_quick_is_put_back() -> None:
+    before = (torch.get_num_threads(), gc.get_threshold())
+    with pytest.raises(ValueError, match="in between"), undisturbed():
+        assert torch.get_num_threads() == 1
+        raise ValueError("in between")
+    assert (torch.get_num_threads(), gc.get_threshold()) == before
 
 
 def test_an_error_in_what_is_set_names_the_key_and_the_runs_own_file(past: Path) -> None:
