@@ -97,18 +97,18 @@ def read_journal(path: Path) -> Iterator[Record]:
     Raises:
         JournalError: if a line other than the last does not check, or the version is another.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for index, line in enumerate(lines):
-        if not line:
-            continue
-        check, _, body = line.partition(" ")
-        if check != _check(body):
-            if index >= len(lines) - 1:
-                return
-            raise JournalError(f"{path}:{index + 1} does not match its checksum, so the journal is damaged.")
-        number, at, kind, fields = json.loads(body)
-        if kind == "journal" and fields.get("version") != JOURNAL_VERSION:
-            raise JournalError(
-                f"{path} has journal version {fields.get('version')}; this program reads version {JOURNAL_VERSION}."
-            )
-        yield Record(number, at, kind, fields)
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        for place, line in enumerate(file, 1):
+            check, _, body = line.rstrip("\n").partition(" ")
+            if not body and not check:
+                continue
+            if check != _check(body):
+                if not line.endswith("\n"):
+                    return
+                raise JournalError(f"{path}:{place} does not match its checksum, so the journal is damaged.")
+            number, at, kind, fields = json.loads(body)
+            if kind == "journal" and fields.get("version") != JOURNAL_VERSION:
+                raise JournalError(
+                    f"{path} has journal version {fields.get('version')}; this program reads version {JOURNAL_VERSION}."
+                )
+            yield Record(number, at, kind, fields)
