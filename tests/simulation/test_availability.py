@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from appfl_gc.protocol.errors import UserCodeError
@@ -12,9 +12,10 @@ from appfl_gc.simulation.availability import Availability
 
 @st.composite
 def availabilities(draw: st.DrawFn) -> Availability:
-    edges = sorted(draw(st.lists(st.integers(0, 40), max_size=6, unique=True)))
-    windows = tuple((float(a), float(b)) for a, b in zip(edges[::2], edges[1::2], strict=False))
-    return Availability(windows, draw(st.sampled_from([0.0, 50.0])))
+    edges = sorted(draw(st.lists(st.floats(0, 39.9), max_size=6, unique=True)))
+    assume(edges != [0.0, 39.9])
+    windows = tuple(zip(edges[::2], edges[1::2], strict=False))
+    return Availability(windows, draw(st.sampled_from([0.0, 39.9, 50.7])))
 
 
 def test_a_client_is_down_from_the_beginning_of_a_window_until_its_end() -> None:
@@ -32,6 +33,17 @@ def test_windows_repeat() -> None:
     assert not nightly.is_up(24 * 5 + 5.9) and nightly.is_up(24 * 5 + 6)
     assert nightly.next_edge(23) == 24
     assert nightly.down_seconds(24 * 3) == 24
+
+
+@pytest.mark.parametrize("windows", [((3600.1, 7200.3),), ((0.1, 0.7), (80000.9, 86400.0)), ((0.0, 0.3),)])
+def test_at_each_edge_the_client_goes_down_or_comes_up(windows: tuple[tuple[float, float], ...]) -> None:
+    nightly = Availability(windows, every=86400.0)
+    at, up = 0.0, nightly.is_up(0.0)
+    for _ in range(400):
+        at = nightly.next_edge(at)
+        assert nightly.is_up(at) is not up
+        assert nightly.is_up(math.nextafter(at, 0)) is up
+        up = not up
 
 
 @given(availabilities(), st.floats(0, 200))
@@ -56,7 +68,9 @@ def test_edges_are_where_the_state_changes(availability: Availability, end: floa
         (((5.0, 30.0),), 24.0, "windows repeat every 24.0"),
         (((0.0, 24.0),), 24.0, "never up"),
         (((math.nan, 1.0),), 0.0, "from second nan"),
-        ((), -1.0, "must be 0 or more"),
+        ((), -1.0, "must be 1 or more"),
+        ((), 1e-300, "must be 1 or more"),
+        ((), math.inf, "must be 1 or more"),
     ],
 )
 def test_windows_that_make_no_sense(

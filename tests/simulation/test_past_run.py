@@ -21,7 +21,7 @@ from appfl_gc.protocol.schedule import (
 from appfl_gc.protocol.schedule_json import step_to_json
 from appfl_gc.runner.journal import STEP, Journal
 from appfl_gc.scheduler.base import Counts, Scheduler
-from appfl_gc.simulation.draws import Chance, Constant, Lognormal, Samples
+from appfl_gc.simulation.draws import MOST, Chance, Constant, Lognormal, Samples
 from appfl_gc.simulation.engine import simulate
 from appfl_gc.simulation.past_run import read_past_run
 from appfl_gc.simulation.profile import ClientProfile
@@ -93,7 +93,7 @@ def test_what_a_journal_says_of_clients(tmp_path: Path) -> None:
         write(journal, 65.0, ClientUp("b"))
         write(journal, 70.0, arrived("a", 2, train=8.0, queue=5.0, steps=40))
         write(journal, 75.0, Refused(UpdateId("a", 3), "lost"))
-        write(journal, 80.0, arrived("b", 1, train=1.0))
+        write(journal, 80.0, arrived("b", 1, train=1.0, queue=1e300))
         write(journal, 85.0, ClientDown("b"))
         write(journal, 86.0, Refused(UpdateId("b", 2), "it went down"))
     past = read_past_run(tmp_path)
@@ -104,6 +104,7 @@ def test_what_a_journal_says_of_clients(tmp_path: Path) -> None:
     assert a.overhead_seconds.draw(Chance(0, "a", 1, "")) == 2.0
     assert a.transfer_seconds.draw(Chance(0, "a", 1, "")) == 0.5
     assert (a.loss, a.sample_size, a.availability.down) == (pytest.approx(1 / 3), 30, ())
+    assert b.queue_seconds == Samples((MOST,))
     assert (b.loss, b.availability.down) == (0, ((0.0, 15.0), (35.0, math.inf)))
 
 

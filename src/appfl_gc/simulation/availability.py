@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from appfl_gc.protocol.errors import UserCodeError
 
+SHORTEST = 1.0
+"""Seconds after which windows may repeat at the earliest."""
+
 
 @dataclass(frozen=True)
 class Availability:
@@ -25,8 +28,10 @@ class Availability:
     every: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.every) and self.every >= 0):
-            raise UserCodeError(f"Windows repeat every {self.every} seconds; that must be 0 or more.")
+        if self.every != 0 and not (math.isfinite(self.every) and self.every >= SHORTEST):
+            raise UserCodeError(
+                f"Windows repeat every {self.every} seconds; that must be {SHORTEST:g} or more, or 0 for never."
+            )
         last = 0.0
         for begin, end in self.down:
             if not last <= begin < end:
@@ -42,17 +47,31 @@ class Availability:
 
     def is_up(self, at: float) -> bool:
         """Whether the client is up at virtual second ``at``."""
-        within = at % self.every if self.every else at
-        return not any(begin <= within < end for begin, end in self.down)
+        return not any(begin <= at < end for begin, end in self._near(at))
 
     def next_edge(self, after: float) -> float:
         """The first begin or end of a window later than ``after``; infinite if there is none."""
-        if not self.down:
-            return math.inf
-        start = after // self.every * self.every if self.every else 0.0
-        laps = (start, start + self.every, start + 2 * self.every) if self.every else (0.0,)
-        edges = (lap + edge for lap in laps for window in self.down for edge in window)
-        return next((edge for edge in edges if edge > after), math.inf)
+        return min(
+            (edge for window in self._near(after) for edge in window if edge > after), default=math.inf
+        )
+
+    def _near(self, at: float) -> list[tuple[float, float]]:
+        """The windows in virtual seconds, as far as they are near ``at``.
+
+        An edge is computed in this one way, so that a client is down at exactly the second at which it goes down.
+        """
+        if not self.every:
+            return list(self.down)
+        lap = int(at // self.every)
+        return [
+            (self._edge(number, begin), self._edge(number, end))
+            for number in range(lap - 1, lap + 3)
+            for begin, end in self.down
+        ]
+
+    def _edge(self, lap: int, edge: float) -> float:
+        # The end of one lap is the beginning of the next, to the last bit.
+        return (lap + 1) * self.every if edge == self.every else lap * self.every + edge
 
     def first_up(self) -> float:
         """The first second at which the client is up; infinite if there is none."""

@@ -12,6 +12,12 @@ from appfl_gc.protocol.seeds import derive_seed
 
 _STANDARD = NormalDist()
 _BITS = 53
+MOST = 1e9
+"""No duration is longer, in seconds: thirty years."""
+
+MOST_SIGMA = 10.0
+"""No logarithm spreads wider."""
+
 LEAST_OF_NORMAL = 0.05
 """A normal draw is never less than this share of its mean: no duration is negative, and none is nothing."""
 
@@ -52,7 +58,7 @@ class Draw(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """Always ``value``, at least 0. Raises ``UserCodeError`` for another."""
+    """Always ``value``, from 0 to ``MOST``. Raises ``UserCodeError`` for another."""
 
     value: float
 
@@ -68,7 +74,7 @@ class Constant:
 class Normal:
     """Normal with ``mean`` and standard deviation ``sigma``, cut off at ``LEAST_OF_NORMAL`` of the mean.
 
-    Raises ``UserCodeError`` if one of them is negative or not finite.
+    Raises ``UserCodeError`` if one of them is negative or above ``MOST``.
     """
 
     mean: float
@@ -85,7 +91,7 @@ class Normal:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Exponential with ``mean``. Raises ``UserCodeError`` if that is negative or not finite."""
+    """Exponential with ``mean``. Raises ``UserCodeError`` if that is negative or above ``MOST``."""
 
     mean: float
 
@@ -101,7 +107,8 @@ class Exponential:
 class Lognormal:
     """Lognormal with arithmetic ``mean``; ``sigma`` is the standard deviation of the logarithm.
 
-    The median is ``mean * exp(-sigma ** 2 / 2)``. Raises ``UserCodeError`` if one is negative or not finite.
+    The median is ``mean * exp(-sigma ** 2 / 2)``. Raises ``UserCodeError`` if one is negative, the
+    mean above ``MOST`` or ``sigma`` above ``MOST_SIGMA``.
     """
 
     mean: float
@@ -109,7 +116,7 @@ class Lognormal:
 
     def __post_init__(self) -> None:
         _check(self, "mean", self.mean)
-        _check(self, "sigma", self.sigma)
+        _check(self, "sigma", self.sigma, MOST_SIGMA)
 
     def draw(self, chance: Chance) -> float:
         """See ``Draw``."""
@@ -120,7 +127,7 @@ class Lognormal:
 class Samples:
     """Measured values, taken in the order of dispatches and from the start again when they have run out.
 
-    Raises ``UserCodeError`` if there is none, or one is negative or not finite.
+    Raises ``UserCodeError`` if there is none, or one is negative or above ``MOST``.
     """
 
     values: tuple[float, ...]
@@ -144,7 +151,7 @@ class Jittered:
     sigma: float
 
     def __post_init__(self) -> None:
-        _check(self, "sigma", self.sigma)
+        _check(self, "sigma", self.sigma, MOST_SIGMA)
 
     def draw(self, chance: Chance) -> float:
         """See ``Draw``."""
@@ -152,8 +159,8 @@ class Jittered:
         return self.base.draw(chance) * Lognormal(1.0, self.sigma).draw(jitter)
 
 
-def _check(what: object, name: str, value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
+def _check(what: object, name: str, value: float, most: float = MOST) -> None:
+    if not 0 <= value <= most:
         raise UserCodeError(
-            f"The {name} of a {type(what).__name__.lower()} distribution is {value}; it must be 0 or more."
+            f"The {name} of a {type(what).__name__.lower()} distribution is {value}; it must be from 0 to {most:g}."
         )

@@ -21,7 +21,7 @@ from appfl_gc.runner.journal import JournalError
 from appfl_gc.runner.replay import Step, recorded_steps
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.simulation.availability import Availability
-from appfl_gc.simulation.draws import Samples
+from appfl_gc.simulation.draws import MOST, Samples
 from appfl_gc.simulation.profile import ClientProfile
 
 
@@ -47,14 +47,19 @@ class _Seen:
         timings = [meta.timing for meta in self.metas]
         return ClientProfile(
             client,
-            step_seconds=Samples(tuple(meta.timing.train / max(1, meta.steps) for meta in self.metas)),
-            queue_seconds=Samples(tuple(timing.queue for timing in timings)),
-            overhead_seconds=Samples(tuple(max(0.0, timing.compute - timing.train) for timing in timings)),
-            transfer_seconds=Samples(tuple(timing.transfer for timing in timings)),
+            step_seconds=_samples(meta.timing.train / max(1, meta.steps) for meta in self.metas),
+            queue_seconds=_samples(timing.queue for timing in timings),
+            overhead_seconds=_samples(timing.compute - timing.train for timing in timings),
+            transfer_seconds=_samples(timing.transfer for timing in timings),
             loss=self.lost / (self.lost + len(self.metas)),
             availability=Availability(tuple(self.down)),
             sample_size=self.metas[-1].sample_size,
         )
+
+
+def _samples(seconds: Iterable[float]) -> Samples:
+    """Measured seconds; a site chose some of them, so that they may be out of all bounds."""
+    return Samples(tuple(min(max(0.0, value), MOST) for value in seconds))
 
 
 @dataclass(frozen=True)

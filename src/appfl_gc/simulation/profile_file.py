@@ -14,7 +14,17 @@ from appfl_gc.config.document import Document, KeyPath, read_document, show_key
 from appfl_gc.config.findings import Findings, did_you_mean
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.simulation.availability import Availability
-from appfl_gc.simulation.draws import Chance, Constant, Draw, Exponential, Jittered, Lognormal, Normal
+from appfl_gc.simulation.draws import (
+    MOST,
+    MOST_SIGMA,
+    Chance,
+    Constant,
+    Draw,
+    Exponential,
+    Jittered,
+    Lognormal,
+    Normal,
+)
 from appfl_gc.simulation.profile import ClientProfile
 
 DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -151,8 +161,9 @@ class _File:
         for key in wanted:
             if key not in value:
                 self._error((*path, key), f"The key is missing; a {kind} distribution needs it.")
-            numbers.append(self._number((*path, key), value.get(key, 0.0)))
-        jitter = self._number((*path, "jitter"), value.get("jitter", 0.0))
+            most = MOST_SIGMA if kind == "lognormal" and key == "sigma" else MOST
+            numbers.append(self._number((*path, key), value.get(key, 0.0), most))
+        jitter = self._number((*path, "jitter"), value.get("jitter", 0.0), MOST_SIGMA)
         drawn = value.get("drawn", "each")
         if drawn not in ("once", "each"):
             self._error(
@@ -170,7 +181,7 @@ class _File:
             self._error(path, "Expected a list of windows.", "Such as [[3600, 7200]], in seconds.")
             return Availability()
         limits = [
-            (self._number((*path, n), begin), self._number((*path, n), end, infinite=True))
+            (self._number((*path, n), begin), self._number((*path, n), end, math.inf))
             for n, (begin, end) in enumerate(windows)
         ]
         try:
@@ -182,11 +193,11 @@ class _File:
             self._error(path, "The client never comes up.")
         return availability
 
-    def _number(self, path: KeyPath, value: Any, *, infinite: bool = False) -> float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-        if fits and value >= 0 and (infinite or math.isfinite(value)):
+    def _number(self, path: KeyPath, value: Any, most: float = MOST) -> float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most:
             return float(value)
-        self._error(path, f"Expected a number of 0 or more, found {value!r:.100}.")
+        span = "0 or more" if math.isinf(most) else f"0 to {most:g}"
+        self._error(path, f"Expected a number of {span}, found {value!r:.100}.")
         return 0.0
 
     def _whole(self, path: KeyPath, value: Any, least: int = 0) -> int:
