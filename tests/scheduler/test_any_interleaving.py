@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from appfl_gc.protocol.schedule import (
 )
 from appfl_gc.protocol.schedule_json import action_from_json, event_from_json, step_to_json
 from appfl_gc.scheduler.base import Counts, Scheduler
+from appfl_gc.scheduler.measured import LONGEST
 from appfl_gc.scheduler.registry import make_scheduler
 
 COMPASS = {"max_local_steps": 50, "min_local_steps": 5, "speed_momentum": 0.9, "latest_time_factor": 1.2}
@@ -58,6 +60,7 @@ class Sent:
     update: UpdateId
     version: int
     steps: int
+    at: float = 0.0
 
 
 def through_json(step: Any, parse: Callable[[Any], Any]) -> None:
@@ -88,6 +91,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.waiting: dict[UpdateId, Sent] = {}
         self.folded: set[UpdateId] = set()
         self.finished = False
+        self.quickest = math.inf
         self.history: list[tuple[float, Event, list[Action]]] = []
         awaited = [c for c in self.clients if not self.scheduler.waits_for_all and late.random() < 0.3]
         self.up = set(self.clients) - set(awaited)
@@ -124,9 +128,10 @@ class AnyInterleaving(RuleBasedStateMachine):
                 assert isinstance(steps, int)
                 assert steps >= 1
                 update = UpdateId(action.client, action.dispatch)
-                self.busy[action.client] = Sent(update, action.version, steps)
                 if self.scheduler.counts is Counts.UPDATES:
-                    assert len(self.busy) + len(self.waiting) + len(self.folded) <= self.epochs
+                    in_time = [sent for sent in self.busy.values() if not self.may_be_overdue(sent)]
+                    assert len(in_time) + len(self.waiting) + len(self.folded) < self.epochs
+                self.busy[action.client] = Sent(update, action.version, steps, self.now)
             case Aggregate():
                 assert last
                 assert action.updates
@@ -174,6 +179,10 @@ class AnyInterleaving(RuleBasedStateMachine):
             assert any(update.client == client for update in self.waiting)
             assert self.timers, "the group's time will come"
 
+    def may_be_overdue(self, sent: Sent) -> bool:
+        """Whether it is out for three times as long as the quickest update of all took."""
+        return self.now - sent.at >= 3 * self.quickest
+
     def meta(self, sent: Sent, train: float, queue: float, steps: int) -> UpdateMeta:
         timing = Timing(queue=queue, compute=train, transfer=0.25, train=train)
         return UpdateMeta(sent.update, sent.version, 10, steps, timing, {"penalty": 1.5})
@@ -187,7 +196,9 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     def deliver(self, sent: Sent, train: float = 3.0, queue: float = 0.5, steps: int = 10) -> None:
         self.accept(sent)
-        self.hear(Arrived(self.meta(sent, train, queue, steps)))
+        meta = self.meta(sent, train, queue, steps)
+        self.quickest = min(self.quickest, meta.timing.turn_around, LONGEST)
+        self.hear(Arrived(meta))
 
     # What happens
 

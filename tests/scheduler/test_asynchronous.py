@@ -18,6 +18,7 @@ from appfl_gc.protocol.schedule import (
     Started,
     Stopping,
     Timer,
+    WakeAt,
 )
 from appfl_gc.scheduler.asynchronous import AsyncScheduler
 from appfl_gc.scheduler.base import Counts
@@ -58,7 +59,11 @@ def test_no_client_trains_for_nothing_at_the_end() -> None:
     scheduler = AsyncScheduler(3)
     play(scheduler, Started(("a", "b")))
     assert play(scheduler, arrived("a", 1), Aggregated(1)) == [Release(0), Dispatch("a", 2, 1)]
-    assert play(scheduler, arrived("a", 2), Aggregated(2)) == [Release(1), Hold("a", WAIT)]
+    assert play(scheduler, arrived("a", 2), Aggregated(2)) == [
+        Release(1),
+        Hold("a", WAIT),
+        WakeAt(30.0),  # b is overdue then: a took 10 s
+    ]
     assert play(scheduler, arrived("b", 1)) == [folded(("b", 1, 2))]
     assert play(scheduler, Aggregated(3)) == [Release(2), Finish()]
     assert play(scheduler, ClientUp("a")) == []

@@ -288,7 +288,10 @@ def test_the_last_update_is_not_waited_for_in_a_group_and_who_is_too_many_is_can
     assert server.hear(100.0, ClientDown("b")) == []
     server.hear(101.0, arrived("b", 1, steps=100, train=100.0))  # late, and counts
     assert sum(len(fold.updates) for fold in server.folds) == 2
-    assert server.hear(150.0, ClientUp("b")) == [Hold("b", "the other clients bring the last updates")]
+    assert server.hear(150.0, ClientUp("b")) == [
+        Hold("b", "the other clients bring the last updates"),
+        WakeAt(100.0 + 3 * 100.0),  # a is overdue then
+    ]
     end = server.hear(200.0, arrived("a", 2, steps=100, train=100.0))
     assert end == [Release(2), Finish()]
     assert isinstance(server.folds[-1], Aggregate)
@@ -309,7 +312,7 @@ def test_the_run_ends_with_the_last_update_even_if_it_is_a_late_one() -> None:
     server.hear(0.0, Started(("slow", "fast", "new"), ("new",)))
     server.hear(100.0, arrived("fast", 1, steps=100, train=100.0))
     server.hear(125.0, arrived("slow", 1, steps=100, train=125.0))
-    assert [type(action) for action in server.hear(130.0, ClientUp("new"))] == [Hold]
+    assert [type(action) for action in server.hear(130.0, ClientUp("new"))] == [Hold, WakeAt]
     assert server.hear(150.0, ClientDown("slow")) == [sent("new", 1, 2, 100)]
     server.hear(200.0, arrived("fast", 2, steps=100, train=100.0))
     end = server.hear(201.0, arrived("slow", 2, steps=60, train=75.0))

@@ -14,9 +14,11 @@ from appfl_gc.protocol.schedule import (
     Refused,
     Started,
     Stopping,
-    UpdateId,
+    Timer,
+    UpdateMeta,
 )
 from appfl_gc.scheduler.base import Counts
+from appfl_gc.scheduler.overdue import Overdue
 from appfl_gc.scheduler.quota import Quota
 from appfl_gc.scheduler.roster import Flight, Roster
 from appfl_gc.scheduler.settings import check, check_epochs
@@ -30,7 +32,8 @@ class AsyncScheduler:
     started from. A client that has delivered gets the current version at once.
 
     Exactly ``num_global_epochs`` updates are folded. No dispatch goes out that could not be one of them; who gets
-    none for that reason is held, and gets work if one of the others fails, the longest idle first.
+    none for that reason is held, and gets work if one of the others fails or is overdue (see ``Overdue``), the
+    longest idle first. Who still works when the last update has come is cancelled.
 
     Args:
         num_global_epochs: client updates, at least 1.
@@ -49,6 +52,7 @@ class AsyncScheduler:
         self._buffer_size = updates_per_aggregation
         self._roster = Roster()
         self._quota = Quota(num_global_epochs)
+        self._overdue = Overdue()
         self._buffer: list[Flight] = []
         self._finished = False
 
@@ -59,35 +63,41 @@ class AsyncScheduler:
         match event:
             case Started():
                 self._roster = Roster(event.clients, event.awaited)
-                return self._give_work(*self._roster.idle)
+                return self._give_work(now, *self._roster.idle)
             case Arrived():
-                return self._arrived(event.meta.update)
+                return self._arrived(event.meta, now)
             case Refused():
-                return self._give_work(event.update.client) if self._roster.land(event.update) else []
+                if self._roster.land(event.update) is None:
+                    return []
+                self._overdue.ended(event.update.client)
+                return self._give_work(now, event.update.client)
             case ClientDown():
                 self._roster.went_down(event.client)
-                return self._give_work()
+                self._overdue.ended(event.client)
+                return self._give_work(now)
             case ClientUp():
-                return self._give_work(event.client) if self._roster.came_up(event.client) else []
+                return self._give_work(now, event.client) if self._roster.came_up(event.client) else []
+            case Timer():
+                return self._give_work(now)
             case Aggregated():
-                return self._aggregated(event.version)
+                return self._aggregated(event.version, now)
             case Stopping():
                 self._finished = True
                 return [Finish()]
-            case _:
-                return []
 
-    def _arrived(self, update: UpdateId) -> list[Action]:
-        flight = self._roster.land(update)
+    def _arrived(self, meta: UpdateMeta, now: float) -> list[Action]:
+        flight = self._roster.land(meta.update)
         if flight is None:
             return []
+        self._overdue.ended(flight.client)
+        self._overdue.measure(meta)
         self._buffer.append(flight)
         self._quota.waiting += 1
         if len(self._buffer) >= self._buffer_size or self._quota.complete:
             return [self._roster.aggregate(self._buffer)]
-        return self._give_work(flight.client)
+        return self._give_work(now, flight.client)
 
-    def _aggregated(self, version: int) -> list[Action]:
+    def _aggregated(self, version: int, now: float) -> list[Action]:
         released = self._roster.advance(version)
         trained = dict.fromkeys(flight.client for flight in self._buffer)
         self._quota.fold(len(self._buffer))
@@ -95,13 +105,22 @@ class AsyncScheduler:
         if self._quota.done:
             self._finished = True
             return [released, *self._roster.cancel_all(), Finish()]
-        return [released, *self._give_work(*trained)]
+        return [released, *self._give_work(now, *trained)]
 
-    def _give_work(self, *newcomers: str) -> list[Action]:
+    def _give_work(self, now: float, *newcomers: str) -> list[Action]:
         """Send the current version to idle clients as long as their updates can be used; hold the newcomers else."""
         roster = self._roster
         actions: list[Action] = []
-        while roster.idle and self._quota.places(len(roster.busy)) > 0:
-            actions.append(roster.dispatch(next(iter(roster.idle))))
+        while roster.idle and self._places(now) > 0:
+            client = next(iter(roster.idle))
+            actions.append(roster.dispatch(client))
+            self._overdue.began(client, now)
         held = [client for client in newcomers if client in roster.idle]
-        return [*actions, *(Hold(client, "the other clients bring the last updates") for client in held)]
+        actions += [Hold(client, "the other clients bring the last updates") for client in held]
+        return [*actions, *self._overdue.wake(now)] if roster.idle else actions
+
+    def _places(self, now: float) -> int:
+        """Dispatches that may go out; those that are overdue are looked for where that matters."""
+        if self._quota.places(len(self._roster.busy) - len(self._overdue.clients)) <= 0:
+            self._overdue.look(now)
+        return self._quota.places(len(self._roster.busy) - len(self._overdue.clients))

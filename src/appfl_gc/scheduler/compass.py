@@ -26,6 +26,7 @@ from appfl_gc.protocol.schedule import (
 )
 from appfl_gc.scheduler.base import Counts
 from appfl_gc.scheduler.measured import LONGEST, moving_average, seconds_per_step
+from appfl_gc.scheduler.overdue import Overdue
 from appfl_gc.scheduler.quota import Quota
 from appfl_gc.scheduler.roster import Flight, Roster
 from appfl_gc.scheduler.settings import check_epochs, number, whole_number
@@ -73,8 +74,8 @@ class Pace:
     overhead: float
 
     def duration(self, steps: int) -> float:
-        """Seconds from a dispatch of ``steps`` to its arrival."""
-        return self.overhead + steps * self.step
+        """Seconds from a dispatch of ``steps`` to its arrival, at most ``LONGEST``."""
+        return min(self.overhead + steps * self.step, LONGEST)
 
     def steps_within(self, seconds: float) -> int:
         """The whole steps that a dispatch has time for; negative where not even the overhead fits."""
@@ -119,8 +120,10 @@ class CompassScheduler:
     clock, not when the next client happens to arrive.
 
     Exactly ``num_global_epochs`` updates are folded. No dispatch goes out that could not be one of them; who gets
-    none for that reason is held. So that few updates wait, the general buffer is also folded when it would get a
-    second update of one client, when a group closes to which nobody came, and when nobody works any more.
+    none for that reason is held, and gets work if one of the others fails or is overdue (see ``Overdue``). Who
+    still works when the last update has come is cancelled. So that few updates wait, the general buffer is also
+    folded when it would get a second update of one client, when a group closes to which nobody came, and when
+    nobody works any more.
 
     Args:
         num_global_epochs: client updates, at least 1.
@@ -138,6 +141,7 @@ class CompassScheduler:
         self._settings = settings
         self._roster = Roster()
         self._quota = Quota(num_global_epochs)
+        self._overdue = Overdue()
         self._paces: dict[str, Pace] = {}
         self._groups: dict[Group, None] = {}
         self._group_of: dict[str, Group] = {}
@@ -167,7 +171,8 @@ class CompassScheduler:
             case ClientUp():
                 return self._came_up(event.client, now)
             case Timer():
-                return self._close([group for group in self._groups if group.latest <= now])
+                due = [group for group in self._groups if group.latest <= now]
+                return self._close(due) or self._give_work([], now)
             case Aggregated():
                 return self._aggregated(event.version, now)
             case Stopping():
@@ -182,6 +187,8 @@ class CompassScheduler:
             return []
         client = flight.client
         first = client not in self._paces
+        self._overdue.ended(client)
+        self._overdue.measure(meta)
         self._measure(client, meta)
         self._quota.waiting += 1
         if self._quota.complete:
@@ -201,6 +208,7 @@ class CompassScheduler:
 
     def _left(self, client: str, newcomers: Sequence[str], now: float) -> list[Action]:
         """``client`` does not deliver what it was sent, so its group may be complete without it."""
+        self._overdue.ended(client)
         group = self._group_of.get(client)
         if group is not None and client in group.training:
             group.training.remove(client)
@@ -275,18 +283,27 @@ class CompassScheduler:
         idle = dict.fromkeys(c for c in newcomers if c in roster.idle and c not in self._group_of)
         self._ready.update(idle)
         actions: list[Action] = []
-        while self._ready and self._quota.places(len(roster.busy)) > 0:
+        while self._ready and self._places(now) > 0:
             client = next(iter(self._ready))
             del self._ready[client]
             actions += self._assign(client, now)
+            self._overdue.began(client, now)
         actions += [
             Hold(client, "the other clients bring the last updates")
             for client in idle
             if client in self._ready
         ]
+        if self._ready:
+            actions += self._overdue.wake(now)
         if self._general and not roster.busy:
             actions += self._fold(self._take_general())
         return actions
+
+    def _places(self, now: float) -> int:
+        """Dispatches that may go out; those that are overdue are looked for where that matters."""
+        if self._quota.places(len(self._roster.busy) - len(self._overdue.clients)) <= 0:
+            self._overdue.look(now)
+        return self._quota.places(len(self._roster.busy) - len(self._overdue.clients))
 
     def _assign(self, client: str, now: float) -> list[Action]:
         """Dispatch to ``client`` as many steps as bring it to a group on time (AssignGroup)."""

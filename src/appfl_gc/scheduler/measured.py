@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from appfl_gc.protocol.schedule import UpdateMeta
 
-SHORTEST, LONGEST = 1e-9, 1e9
-"""Seconds. What is said to be shorter or longer counts as this."""
+SHORTEST, LONGEST = 1e-9, 366 * 86400.0
+"""Seconds, up to a year. What is said to be shorter or longer counts as this."""
 
 
 def seconds_per_step(meta: UpdateMeta) -> float | None:
