@@ -50,6 +50,14 @@ def test_first_updates_are_folded_at_once_and_found_groups() -> None:
     assert server.folds == [folded(("b", 1, 0)), folded(("a", 1, 1))]
 
 
+def test_the_fewest_steps_are_enough_to_join() -> None:
+    server = Server(compass())
+    server.hear(0.0, Started(("slow", "fast")))
+    server.hear(100.0, arrived("fast", 1, steps=100, train=100.0))  # its group comes at 200
+    actions = server.hear(175.0, arrived("slow", 1, steps=100, train=125.0))
+    assert actions == [Release(1), sent("slow", 2, 2, 20)]
+
+
 def test_a_new_group_waits_for_the_fastest_member_of_another_whoever_founded_that() -> None:
     server = Server(compass())
     server.hear(0.0, Started(("slow", "fast", "slower")))

@@ -148,6 +148,15 @@ def test_the_cut_off_ends_a_round_by_the_clock_and_the_straggler_counts_for_the_
     assert steps_of(actions) == {"a": 80, "b": 30}  # 100 - 50 - 20
 
 
+def test_no_round_waits_for_the_straggler_of_an_earlier_one() -> None:
+    server = queueing()
+    server.hear(0.0, Started(("a", "b")))
+    server.hear(20.0, arrived("a", 1))
+    server.hear(120.0, Timer())
+    server.hear(130.0, arrived("a", 2))
+    assert server.folds[1:] == [folded(("a", 2, 0))]
+
+
 def test_a_round_without_updates_at_the_cut_off_ends_with_the_first_that_comes() -> None:
     server = queueing()
     server.hear(0.0, Started(("a", "b")))
