@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -131,6 +132,7 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of results.md and images/")
     parser.add_argument("--no-docs", action="store_true", help="write figures only")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave the pool, so that it ends its processes
     if options.again:
         trials, minutes, facts, rounds = read(options.again)
     else:
