@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from appfl_gc.config import Severity
@@ -93,3 +95,77 @@ def test_admm_needs_no_optimiser(project: Project) -> None:
     project.change_server('    optim: "Adam"\n    optim_args:\n      lr: 0.001\n', "")
     project.change_server("    client_weights_mode: equal\n", "    optimize_memory: True\n")
     assert project.found() == []
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "kwargs", "key", "words"),
+    [
+        ("KrumAggregator", "num_byzantine: 5", "num_byzantine", "needs 13 clients, and there are 2"),
+        ("KrumAggregator", "num_byzantine: 0", "num_byzantine", "needs 3 clients"),
+        ("TrimmedMeanAggregator", "trim_fraction: 0.01", "trim_fraction", "less than one"),
+        ("FedAsyncAggregator", "alpha: .inf", "alpha", "a finite number"),
+        ("NormBoundingAggregator", "norm_bound: .inf", "norm_bound", "a finite number"),
+    ],
+)
+def test_what_a_run_would_refuse_is_told_with_its_place(
+    project: Project, aggregator: str, kwargs: str, key: str, words: str
+) -> None:
+    change(project, aggregator=aggregator)
+    project.change_server("    client_weights_mode: equal\n", f"    {kwargs}\n")
+    (found,) = [found for found in project.found() if found.severity is Severity.ERROR]
+    assert found.key == f"server_configs.aggregator_kwargs.{key}"
+    assert words in found.message
+
+
+def test_two_clients_are_not_told_to_trim_what_can_not_be_trimmed(project: Project) -> None:
+    change(project, aggregator="TrimmedMeanAggregator")
+    project.change_server("    client_weights_mode: equal\n", "    trim_fraction: 0.01\n")
+    assert project.only().hint == "Two clients have no minority: use another aggregator."
+
+
+@pytest.mark.parametrize("value", ["1.5", "0.0", "0", "-1"])
+def test_a_draw_is_a_number_or_a_share_of_clients(project: Project, value: str) -> None:
+    project.change_server(
+        "  num_global_epochs: 2\n",
+        f"  num_global_epochs: 2\n  scheduler_kwargs: {{clients_per_round: {value}}}\n",
+    )
+    found = project.only()
+    assert "a whole number of at least 1, or a share above 0 and at most 1.0" in found.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            'scheduler: "SyncScheduler"',
+            "scheduler: FedCompass",
+            "Did you mean `CompassScheduler`",
+        ),
+        (
+            'aggregator: "FedAvgAggregator"',
+            "aggregator: MedianAggregator",
+            "Did you mean `CoordinateMedianAggregator`",
+        ),
+        ('trainer: "VanillaTrainer"', "trainer: FedBuffTrainer", "Supported: VanillaTrainer, FedProxTrainer"),
+    ],
+)
+def test_a_hint_names_what_there_is(project: Project, old: str, new: str, words: str) -> None:
+    project.change_server(old, new)
+    (found,) = [found for found in project.found() if found.severity is Severity.ERROR]
+    assert re.search(words, found.hint), found.hint
+    assert "DIMAT" not in found.hint and "FedSB" not in found.hint
+
+
+def test_what_comes_to_nothing_is_told(project: Project) -> None:
+    change(project, scheduler="QueueScheduler", aggregator="FedQueueAggregator")
+    project.change_server("    client_weights_mode: equal\n", "    staleness_fn: constant\n")
+    project.change_server(
+        "  num_global_epochs: 2\n", "  num_global_epochs: 2\n  scheduler_kwargs: {t_sync: 23, theta: 100}\n"
+    )
+    assert "leaves no time to train" in project.only().message
+
+
+def test_a_buffer_larger_than_the_run_is_told(project: Project) -> None:
+    change(project, scheduler="AsyncScheduler", aggregator="FedBuffAggregator")
+    project.change_server("    client_weights_mode: equal\n", "    K: 100\n")
+    assert "never full in a run of 2 client updates" in project.only().message

@@ -24,7 +24,7 @@ TRAIN = "client_configs.train_configs"
             "weights: equal",
             24,
             "server_configs.aggregator_kwargs.weights",
-            "weights_mode",
+            "It belongs to FedAsyncAggregator",
         ),
         (
             "num_clients: 2",

@@ -44,7 +44,12 @@ def test_the_last_object_is_the_summary() -> None:
     assert (last["outcome"], last["exit_code"], last["rounds"]) == ("finished", 42, 2)
     assert last["model_path"].endswith("model.safetensors")
     assert last["clients"]["A"]["updates"] == 2
-    assert last["clients"]["A"]["mean_seconds"] == {"queue": 1.0, "compute": 2.0, "transfer": 0.5, "train": 1.5}
+    assert last["clients"]["A"]["mean_seconds"] == {
+        "queue": 1.0,
+        "compute": 2.0,
+        "transfer": 0.5,
+        "train": 1.5,
+    }
 
 
 def test_numbers_that_json_lacks_are_null() -> None:

@@ -37,8 +37,9 @@ def many(count: int, rounds: int = 2) -> RunProgress:
 
 def test_it_counts_updates_where_there_are_no_rounds() -> None:
     text = drawn(progress_of(*updates_run()[:3]))
-    for part in ("Update 1 of 4", "25%", "about 6.0 s left", "After update 1 (best: update 1):"):
+    for part in ("Update 1 of 4", "25%", "about 6.0 s left", "After update 1 (best: update 1):", " task "):
         assert part in text
+    assert "round" not in text
 
 
 def test_it_shows_run_round_clients_and_log() -> None:

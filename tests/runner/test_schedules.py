@@ -256,3 +256,62 @@ def test_validation_is_no_slowness_of_the_steps(federation: SmallFederation) -> 
         if isinstance(step.event, Arrived)
     )
     assert arrived.meta.timing.compute - arrived.meta.timing.train >= 0.3
+
+
+STUBBORN = """\
+from appfl_gc.protocol.schedule import Aggregate, Aggregated, Arrived, Dispatch, Finish, Started, Timer, WakeAt
+
+
+class Stubborn:
+    counts = "client updates"
+
+    def __init__(self, num_global_epochs, {flaw}):
+        pass
+
+    def step(self, now, event):
+        match event:
+            case Started():
+                first = event.clients[0]
+                work = [Dispatch(first, 1, 0)]
+                if "{flaw}" == "twice":
+                    work.append(Dispatch(first, 2, 0))
+                return [*work, WakeAt(1e300 if "{flaw}" == "far" else now)]
+            case Arrived():
+                return [Aggregate(((event.meta.update, 0),))]
+            case Aggregated():
+                return [Finish()] if "{flaw}" == "far" else []
+            case Timer():
+                return [WakeAt(now)]
+        return []
+"""
+
+
+def stubborn(federation: SmallFederation, flaw: str) -> None:
+    federation.files["stubborn.py"] = STUBBORN.replace("{flaw}", flaw).replace(f", {flaw})", ")")
+    federation.server = {
+        "scheduler": "Stubborn",
+        "scheduler_path": "./stubborn.py",
+        "num_global_epochs": 1,
+    }
+
+
+def test_a_timer_may_be_set_for_any_time(federation: SmallFederation) -> None:
+    stubborn(federation, "far")
+    result = train(federation)
+    assert result.outcome is Outcome.FINISHED, result.error
+
+
+def test_a_client_that_still_works_gets_nothing_more(federation: SmallFederation) -> None:
+    stubborn(federation, "twice")
+    result = train(federation)
+    assert result.outcome is Outcome.FAILED
+    assert result.error is not None
+    assert result.error.message == "The scheduler dispatched to client 'Client1', which still works."
+
+
+def test_timers_without_end_do_not_keep_anybody_from_interrupting(federation: SmallFederation) -> None:
+    stubborn(federation, "endless")
+    heard = Heard(
+        lambda event: signal.raise_signal(signal.SIGINT) if isinstance(event, RoundFinished) else None
+    )
+    assert train(federation, heard=heard).outcome is Outcome.INTERRUPTED

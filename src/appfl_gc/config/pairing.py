@@ -24,15 +24,27 @@ def check_pairing(server: ServerConfigs, trainers: Sequence[TrainConfigs], check
     """Report a scheduler, an aggregator and trainers that can't work together, or do not do what they seem to."""
     _check_admm(server, trainers, check)
     _check_sampling(server, check)
+    if not server.aggregator_path:
+        _check_robust(server, check)
     if server.scheduler_path or server.aggregator_path:
         return
     scheduler, aggregator = server.scheduler, server.aggregator
-    if scheduler in ONE_AT_A_TIME and aggregator not in MIXING:
+    if scheduler in ONE_AT_A_TIME and aggregator not in (*MIXING, *ADMM):
         check.warning(
             ("aggregator",),
-            f"`{scheduler}` folds updates one at a time, and `{aggregator}` then replaces the global model by one "
-            "client's.",
+            f"`{scheduler}` folds single updates, and `{aggregator}` then replaces the global model by one client's.",
             f"Use `{ONE_AT_A_TIME[scheduler]}`.",
+        )
+    buffered = server.aggregator_kwargs.get("K")
+    if (
+        isinstance(buffered, int)
+        and scheduler == "AsyncScheduler"
+        and buffered > server.num_global_epochs > 0
+    ):
+        check.warning(
+            ("aggregator_kwargs", "K"),
+            f"A buffer of {buffered} is never full in a run of {server.num_global_epochs} client updates "
+            "(`num_global_epochs`), which are folded once, at the end.",
         )
     if aggregator == "FedBuffAggregator" and scheduler != "AsyncScheduler":
         check.warning(
@@ -42,17 +54,56 @@ def check_pairing(server: ServerConfigs, trainers: Sequence[TrainConfigs], check
         )
 
 
+def _check_robust(server: ServerConfigs, check: TypedCheck) -> None:
+    """Report robust aggregators that protect from nothing however many of the clients answer."""
+    kwargs, clients = server.aggregator_kwargs, server.num_clients
+    if server.aggregator == "KrumAggregator":
+        byzantine, selected = kwargs.get("num_byzantine"), kwargs.get("num_selected", 1)
+        if isinstance(byzantine, int) and byzantine >= 0 and clients < 2 * byzantine + 3:
+            check.error(
+                ("aggregator_kwargs", "num_byzantine"),
+                f"Krum with `num_byzantine: {byzantine}` needs {2 * byzantine + 3} clients, and there are {clients}.",
+                "`CoordinateMedianAggregator` protects from fewer than half of the clients, however few there are.",
+            )
+        elif isinstance(byzantine, int) and isinstance(selected, int) and selected > clients - byzantine:
+            check.error(
+                ("aggregator_kwargs", "num_selected"),
+                f"`num_selected` is {selected}; of {clients} clients without `num_byzantine: {byzantine}` there are "
+                f"{clients - byzantine}.",
+            )
+    trimmed = kwargs.get("trim_fraction")
+    if (
+        server.aggregator == "TrimmedMeanAggregator"
+        and isinstance(trimmed, float)
+        and 0 < trimmed < 1 / clients
+    ):
+        check.error(
+            ("aggregator_kwargs", "trim_fraction"),
+            f"`trim_fraction: {trimmed:g}` of {clients} clients is less than one, so that nothing is left out.",
+            f"Give at least {1 / clients:.3g}."
+            if clients > 2
+            else "Two clients have no minority: use another aggregator.",
+        )
+
+
 def _check_sampling(server: ServerConfigs, check: TypedCheck) -> None:
-    """Report aggregators that need more updates than a round of ``clients_per_round`` brings."""
+    """Report rounds of ``clients_per_round`` that are too small for their aggregator, or larger than can be."""
     wanted = server.scheduler_kwargs.get("clients_per_round")
     if server.scheduler_path or server.scheduler != "SyncScheduler" or not isinstance(wanted, int | float):
         return
+    if isinstance(wanted, float) and not 0 < wanted <= 1:
+        return  # told elsewhere
     drawn = math.ceil(Fraction(str(wanted)) * server.num_clients) if isinstance(wanted, float) else wanted
-    drawn = min(drawn, server.num_clients)
     kwargs, place = server.aggregator_kwargs, ("scheduler_kwargs", "clients_per_round")
-    if server.aggregator_path:
+    if drawn > server.num_clients:
+        check.warning(
+            place,
+            f"`clients_per_round` is {wanted}, and there are {server.num_clients} clients: each round has all of them.",
+        )
         return
-    if server.aggregator in ADMM and drawn < server.num_clients:
+    if server.aggregator_path or drawn == server.num_clients:
+        return
+    if server.aggregator in ADMM:
         check.warning(
             place,
             f"`{server.aggregator}` is defined for rounds of all {server.num_clients} clients; a round has {drawn}.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from appfl_gc.config.document import KeyPath
@@ -13,7 +13,12 @@ from appfl_gc.config.names import AGGREGATORS, SCHEDULERS, TORCH_LOSSES, TORCH_O
 from appfl_gc.config.schema.aggregator_kwargs import AGGREGATOR_KWARGS, FedQueueKwargs
 from appfl_gc.config.schema.block import Block, freeze
 from appfl_gc.config.schema.client import Client
-from appfl_gc.config.schema.scheduler_kwargs import SCHEDULER_KWARGS, CompassSchedulerKwargs
+from appfl_gc.config.schema.scheduler_kwargs import (
+    SCHEDULER_KWARGS,
+    CompassSchedulerKwargs,
+    QueueSchedulerKwargs,
+    SyncSchedulerKwargs,
+)
 from appfl_gc.config.schema.server_configs import ServerConfigs
 from appfl_gc.config.schema.train_configs import TrainConfigs
 from appfl_gc.config.typing_check import TypedCheck
@@ -193,6 +198,22 @@ def builtin_kwargs(server: ServerConfigs, check: TypedCheck) -> ServerConfigs:
 
 def _check_kwargs(kwargs: Block, path: KeyPath, check: TypedCheck) -> None:
     """Report settings of one scheduler or aggregator that contradict each other or lack one."""
+    if isinstance(kwargs, SyncSchedulerKwargs):
+        drawn = kwargs.clients_per_round
+        if drawn is not None and (not 0 < drawn <= 1 if isinstance(drawn, float) else drawn < 1):
+            check.error(
+                (*path, "clients_per_round"),
+                f"Expected a whole number of at least 1, or a share above 0 and at most 1.0, found {drawn}.",
+            )
+    if isinstance(kwargs, QueueSchedulerKwargs):
+        margin = kwargs.safety_buffer if kwargs.theta is None else kwargs.theta
+        if margin >= kwargs.t_sync:
+            check.warning(
+                (*path, "t_sync"),
+                f"A round of {kwargs.t_sync:g} s leaves no time to train beside a margin of {margin:g} s (`theta` or "
+                "`safety_buffer`), so that all train `warm_up_steps`.",
+                "Set a longer `t_sync` or a smaller margin.",
+            )
     if isinstance(kwargs, CompassSchedulerKwargs):
         least, most = kwargs.min_local_steps, kwargs.max_local_steps
         if least is not None and most is not None and least > most:
@@ -201,7 +222,8 @@ def _check_kwargs(kwargs: Block, path: KeyPath, check: TypedCheck) -> None:
                 f"`min_local_steps` is {least} and `max_local_steps` {most}.",
                 "Make the first at most the second.",
             )
-    if isinstance(kwargs, FedQueueKwargs):
+    broken = any(place[: len(path)] == path for place in check.broken)
+    if isinstance(kwargs, FedQueueKwargs) and not broken:
         given = kwargs.staleness_fn_kwargs
         missing = [name for name in STALENESS_ARGUMENTS[kwargs.staleness_fn] if getattr(given, name) is None]
         if missing:
@@ -213,14 +235,20 @@ def _check_kwargs(kwargs: Block, path: KeyPath, check: TypedCheck) -> None:
             )
 
 
+def _meant(name: str, built: Sequence[str], ending: str) -> str:
+    """``Did you mean X?``. All names end alike, so what comes before decides, unless the ending is misspelt too."""
+    near = nearest(name.removesuffix(ending), [known.removesuffix(ending) for known in built])
+    if near or name.endswith(ending):
+        return f"Did you mean `{near}{ending}`?" if near else ""
+    return did_you_mean(name, built)
+
+
 def _check_builtin(what: str, name: str, path: KeyPath, names: Mapping[str, bool], check: TypedCheck) -> None:
     if not name:
         return
+    built = [known for known, works in names.items() if works]
+    choice = f"Supported: {', '.join(built)}, or `{what}_path` for a class of your own."
     if name not in names:
-        hint = did_you_mean(name, names) or f"Give `{what}_path` for a class of your own."
-        check.error(path, f"There is no {what} `{name}`.", hint)
+        check.error(path, f"There is no {what} `{name}`.", _meant(name, built, what.capitalize()) or choice)
     elif not names[name]:
-        works = ", ".join(known for known, built in names.items() if built)
-        check.error(
-            path, f"The {what} `{name}` is not supported yet.", f"Supported: {works}, or `{what}_path`."
-        )
+        check.error(path, f"The {what} `{name}` is not supported yet.", choice)

@@ -150,8 +150,6 @@ def _hint(name: str, schema: type[Block]) -> str:
         home = _home(name, top, root)
         if home:
             return f"It belongs in `{home}`."
-    if near:
-        return f"Did you mean `{schema.aliases.get(near, near)}`?"
     for table in (SCHEDULER_KWARGS, AGGREGATOR_KWARGS):
         owners = [
             owner
@@ -160,6 +158,8 @@ def _hint(name: str, schema: type[Block]) -> str:
         ]
         if owners:
             return f"It belongs to {', '.join(owners)}."
+    if near:
+        return f"Did you mean `{schema.aliases.get(near, near)}`?"
     return ""
 
 

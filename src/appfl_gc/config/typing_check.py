@@ -147,6 +147,8 @@ def _expected(detail: ErrorDetails, value: Any) -> tuple[str, str]:
     if kind in bounds:
         limit, words = bounds[kind]
         return f"a number of {words} {context[limit]}", ""
+    if kind == "finite_number":
+        return "a finite number", ""
     if kind == "string_pattern_mismatch":
         names = ["cpu", "cuda", "cuda:0", "cuda:0,cuda:1", "xpu", "mps", "auto"]
         return f"a device such as {', '.join(names)}", "Did you mean `cuda`?" if "gpu" in str(

@@ -165,7 +165,8 @@ class PlainDisplay:
 
     def _failed(self, event: ClientFailed) -> Iterator[str]:
         what = "failed" if event.final else "failed and may be tried again"
-        when = f"Round {event.round}" if event.round else "Before the first round"
+        task = _TASK[self._progress.counts]
+        when = f"{task} {event.round}" if event.round else f"Before the first {task.lower()}"
         yield f"{when}: {event.client} {what}: {event.error}"
 
 

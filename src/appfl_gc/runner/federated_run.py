@@ -233,10 +233,9 @@ class FederatedRun:
 
     def _wait(self, seconds: float | None) -> Item | None:
         """What happens next, at most ``seconds`` from now; None if that is nothing."""
-        if seconds is not None and seconds <= 0:
-            return None
+        timeout = None if seconds is None else min(max(0.0, seconds), LONGEST_WAIT)
         try:
-            return self._parts.inbox.get(timeout=None if seconds is None else min(seconds, LONGEST_WAIT))
+            return self._parts.inbox.get(timeout=timeout)
         except queue.Empty:
             return None
 
@@ -390,6 +389,7 @@ class FederatedRun:
             parts.courier.withdraw(identity.client, grant)
         named = replace(error, message=f"Client {identity.client}: {error.message}")
         self.ending.set_aside[identity.client] = named
+        parts.rounds.set_aside(identity.client)
         parts.recorder.tell(
             ClientChanged(identity.client, ClientState.SET_ASIDE, identity.round, detail=error.message)
         )
@@ -423,6 +423,7 @@ class FederatedRun:
         ready: list[tuple[Call, int]] = []
         for action in actions:
             if isinstance(action, Dispatch):
+                self._check_free(action.client, [call.identity.client for call, _ in ready])
                 ready.append((self._call_of(action, first=not ready), action.version))
             else:
                 self._parts.outgoing.request(ready)
@@ -447,14 +448,21 @@ class FederatedRun:
             case Finish():
                 self.ending.be(Outcome.PARTIAL if self.ending.set_aside else Outcome.FINISHED)
 
+    def _check_free(self, client: str, sent: Sequence[str]) -> None:
+        """Raise ``UserCodeError`` if ``client`` can't get work: it takes no part, works, or is among ``sent``."""
+        if client not in self._parts.policy.active:
+            raise UserCodeError(f"The scheduler dispatched to client {client!r}, which takes no part.")
+        if client in self._parts.dispatcher.busy or client in sent:
+            raise UserCodeError(f"The scheduler dispatched to client {client!r}, which still works.")
+
     def _call_of(self, action: Dispatch, first: bool) -> Call:
         """The call of ``action``, without model and grant; ``first`` of those that go out together."""
         parts = self._parts
-        if action.client in parts.dispatcher.busy or action.client not in parts.policy.active:
-            why = "still works" if action.client in parts.dispatcher.busy else "takes no part"
-            raise UserCodeError(f"The scheduler dispatched to client {action.client!r}, which {why}.")
-        if first and not parts.dispatcher.busy and parts.scheduler.counts is Counts.ROUNDS:
-            parts.rounds.begin()
+        if first and not parts.dispatcher.busy:
+            if parts.scheduler.counts is Counts.ROUNDS:
+                parts.rounds.begin()
+            else:
+                parts.rounds.start_clock()
         return parts.calls.train(
             parts.clients[action.client],
             action.dispatch,
@@ -496,5 +504,5 @@ class FederatedRun:
             parts.arena.free(update.slot)
             parts.courier.evict(update.meta.update.client, update.reference)
         parts.intake.free(updates)
-        parts.rounds.finish(updates, self.now)
+        parts.rounds.finish(updates, [staleness for _, staleness in action.updates], self.now)
         self._feed(Aggregated(version))

@@ -51,10 +51,24 @@ class Rounds:
         self._begun = time.monotonic()
         self._recorder.tell(RoundStarted(self.done + 1))
 
-    def finish(self, updates: Sequence[Accepted], now: float) -> None:
-        """The global model has a new version, made of ``updates``, at second ``now`` of the run."""
+    def start_clock(self) -> None:
+        """Work begins after a time in which nobody had any: what was before counts to no version."""
+        self._begun = time.monotonic()
+
+    def set_aside(self, client: str) -> None:
+        """``client`` takes no part any more, and its last update stands for nothing after it."""
+        if self._latest.pop(client, None) is not None:
+            self._best = math.inf
+
+    def finish(self, updates: Sequence[Accepted], staleness: Sequence[int], now: float) -> None:
+        """The global model has a new version, made of ``updates``, at second ``now`` of the run.
+
+        ``staleness`` is theirs, in versions; its mean is the metric ``staleness`` where updates are counted.
+        """
         self._directory.keep_model(self._model.file, self._directory.last)
         metrics = weighted_means(self._reported(updates))
+        if self._counts is Counts.UPDATES:
+            metrics["staleness"] = sum(staleness) / max(1, len(staleness))
         if self._validation is not None:
             metrics.update(self._validation.evaluate(self._model.file))
         if self._best_by is None:

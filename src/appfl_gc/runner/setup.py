@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from appfl_gc.config import Federation
 from appfl_gc.payload import codec, model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Layout
-from appfl_gc.protocol.errors import UpdateRefusedError, UsageError
+from appfl_gc.protocol.errors import UpdateRefusedError, UsageError, UserCodeError
 from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.protocol.update_spec import Meaning, UpdateSpec
 from appfl_gc.runner.calls import CallFactory
@@ -238,9 +239,14 @@ def _scheduler(federation: Federation, sources: ServerSources, seed: int, buffer
     own = sources.load("scheduler")
     if own is not None:
         return user_scheduler.adapt(own.target, server.num_global_epochs, kwargs)
-    return make_scheduler(
-        server.scheduler, server.num_global_epochs, kwargs, derive_seed(seed, 0, "", "scheduler"), buffered
-    )
+    with _no_user_code():
+        return make_scheduler(
+            server.scheduler,
+            server.num_global_epochs,
+            kwargs,
+            derive_seed(seed, 0, "", "scheduler"),
+            buffered,
+        )
 
 
 def _aggregator(
@@ -250,4 +256,14 @@ def _aggregator(
     own = sources.load("aggregator")
     if own is not None:
         return user_aggregator.adapt(own.target, kwargs, model, recorder.logger)
-    return make_aggregator(federation.server_configs.aggregator, kwargs)
+    with _no_user_code():
+        return make_aggregator(federation.server_configs.aggregator, kwargs)
+
+
+@contextlib.contextmanager
+def _no_user_code() -> Iterator[None]:
+    """What is wrong inside is the configuration's fault: no code of the user runs."""
+    try:
+        yield
+    except UserCodeError as error:
+        raise UsageError(error.message, error.hint) from None

@@ -40,18 +40,21 @@ class FedAvgMKwargs(FedAvgKwargs):
     """``FedAvgMAggregator``."""
 
     server_momentum_param_1: float | None = key(
-        "Momentum of the server, from 0 and below 1.", required=True, ge=0, lt=1
+        "Momentum of the server, from 0 and below 1.", required=True, ge=0, lt=1, allow_inf_nan=False
     )
 
 
 class FedAdagradKwargs(FedAvgMKwargs):
     """``FedAdagradAggregator``."""
 
-    server_learning_rate: float | None = key("Learning rate of the server.", required=True, gt=0)
+    server_learning_rate: float | None = key(
+        "Learning rate of the server.", required=True, gt=0, allow_inf_nan=False
+    )
     server_adapt_param: float | None = key(
         "Adaptivity of the server: the smaller, the more each weight has a rate of its own.",
         required=True,
         gt=0,
+        allow_inf_nan=False,
     )
 
 
@@ -59,16 +62,20 @@ class FedAdamKwargs(FedAdagradKwargs):
     """``FedAdamAggregator`` and ``FedYogiAggregator``."""
 
     server_momentum_param_2: float | None = key(
-        "Second momentum of the server, from 0 and below 1.", required=True, ge=0, lt=1
+        "Second momentum of the server, from 0 and below 1.", required=True, ge=0, lt=1, allow_inf_nan=False
     )
 
 
 class StalenessKwargs(Block):
     """Arguments of a staleness function."""
 
-    a: float | None = key("Of `polynomial` and `hinge`: how fast the weight falls.", ge=0)
-    b: float | None = key("Of `hinge`: up to which staleness the weight is whole.", ge=0)
-    beta: float | None = key("Of `harmonic` and `exponential`: how fast the weight falls.", ge=0)
+    a: float | None = key(
+        "Of `polynomial` and `hinge`: how fast the weight falls.", ge=0, allow_inf_nan=False
+    )
+    b: float | None = key("Of `hinge`: up to which staleness the weight is whole.", ge=0, allow_inf_nan=False)
+    beta: float | None = key(
+        "Of `harmonic` and `exponential`: how fast the weight falls.", ge=0, allow_inf_nan=False
+    )
 
 
 class FedQueueKwargs(AggregatorKwargs):
@@ -86,7 +93,12 @@ class FedQueueKwargs(AggregatorKwargs):
 class FedCompassKwargs(FedQueueKwargs):
     """``FedCompassAggregator``."""
 
-    alpha: float = key("Weight of the updates of all clients together, if they are not stale.", 0.9, gt=0)
+    alpha: float = key(
+        "Weight of the updates of all clients together, if they are not stale.",
+        0.9,
+        gt=0,
+        allow_inf_nan=False,
+    )
 
 
 class FedAsyncKwargs(FedCompassKwargs):
@@ -125,7 +137,10 @@ class NormBoundingKwargs(FedAvgKwargs):
     """``NormBoundingAggregator``."""
 
     norm_bound: float | None = key(
-        "How far one update may move the model, as a Euclidean norm.", required=True, gt=0
+        "How far one update may move the model, as a Euclidean norm.",
+        required=True,
+        gt=0,
+        allow_inf_nan=False,
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from appfl_gc.config.schema.block import ANY_VALUE, Block, KwargsBlock, Status, ignored, key
 
@@ -29,7 +27,7 @@ class SchedulerKwargs(Block):
 class SyncSchedulerKwargs(SchedulerKwargs):
     """``SyncScheduler``."""
 
-    clients_per_round: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None = key(
+    clients_per_round: int | float | None = key(
         "How many clients each round draws by lot: a whole number, or a share of all clients (above 0, at most"
         " 1.0), rounded up. All if left out."
     )
