@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import logging
 import queue
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from appfl_gc.aggregator.base import Aggregator, Cohort
+from appfl_gc.aggregator.base import Aggregator
 from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import ClientConfig
 from appfl_gc.control.plane import CallState
@@ -46,6 +45,7 @@ from appfl_gc.protocol.wire import WireError, as_count, as_line
 from appfl_gc.runner.calls import HELLO_ROUND, CallFactory
 from appfl_gc.runner.courier import Courier
 from appfl_gc.runner.dispatcher import Dispatcher
+from appfl_gc.runner.ending import Ending
 from appfl_gc.runner.events import ClientChanged, ClientFailed, ClientState, Outcome, PayloadMoving
 from appfl_gc.runner.flight import InFlight
 from appfl_gc.runner.global_model import GlobalModel
@@ -62,11 +62,13 @@ from appfl_gc.runner.inbox import (
 )
 from appfl_gc.runner.intake import Intake
 from appfl_gc.runner.journal import STEP, Journal
+from appfl_gc.runner.ledger import Ledger
 from appfl_gc.runner.outgoing import Outgoing
 from appfl_gc.runner.policy import FailurePolicy, Verdict
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.rounds import Rounds
 from appfl_gc.runner.routes import Routes
+from appfl_gc.runner.timers import Timers
 from appfl_gc.scheduler.base import Counts, Scheduler
 
 GREETING_SECONDS = 30.0
@@ -110,39 +112,15 @@ class Parts:
     recorder: Recorder
 
 
-@dataclass
-class Ending:
-    """How a run ended.
-
-    Attributes:
-        outcome: None while it goes on.
-        error: why, when it failed.
-        set_aside: clients that take no part any more, with the reason.
-        interrupted: somebody asked for the end.
-    """
-
-    outcome: Outcome | None = None
-    error: ErrorReport | None = None
-    set_aside: dict[str, ErrorReport] = field(default_factory=dict)
-    interrupted: bool = False
-
-    def be(self, outcome: Outcome, error: ErrorReport | None = None) -> None:
-        """End so, unless the run has ended already."""
-        if self.outcome is None:
-            self.outcome, self.error = outcome, error
-
-
 class FederatedRun:
     """Drives one run from the first hello to the last aggregation."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._start = time.monotonic()
-        self._acknowledged: dict[str, int] = {}
-        self._accepted: dict[str, int] = {}
-        self._sample_sizes: dict[str, int] = {}
+        self._ledger = Ledger(tuple(parts.clients))
         self._held_up: set[str] = set()
-        self._timers: list[float] = []
+        self._timers = Timers()
         self._heard_at = 0.0
         self._started = False
         self.ending = Ending()
@@ -208,12 +186,9 @@ class FederatedRun:
             raise UserCodeError(
                 "The scheduler left nothing to wait for: no client works and no timer is set."
             )
-        ends = [*self._timers[:1], *([] if until is None else [until])]
+        ends = [at for at in (self._timers.next, until) if at is not None]
         item = self._wait(min(ends) - self.now if ends else None)
-        now, due = self.now, []
-        while self._timers and self._timers[0] <= now:
-            due.append(heapq.heappop(self._timers))
-        for at in due:
+        for at in self._timers.take_due(self.now):
             self._feed(Timer(), at)
         match item:
             case Interrupted():
@@ -327,7 +302,7 @@ class FederatedRun:
             return
         meta = parts.intake.accept(landing, item.seconds, self.now)
         parts.dispatcher.done(client)
-        self._accepted[client] = max(meta.update.dispatch, self._accepted.get(client, HELLO_ROUND))
+        self._ledger.accept(meta.update)
         for grant in parts.intake.unused_grants(meta.update, landing.reference):
             parts.courier.withdraw(client, grant)
         self._feed(Arrived(meta))
@@ -339,7 +314,7 @@ class FederatedRun:
         size = as_count(values.get("sample_size"), "The sample size")
         threads = as_count(values.get("threads"), "The number of threads")
         parts.calls.threads[client] = threads
-        self._sample_sizes[client] = size
+        self._ledger.met(client, size)
         policy = as_line(values.get("policy"), "The site's policy")
         place = as_line(values.get("working_directory"), "The site's working directory")
         environment = as_line(json.dumps(values.get("environment")), "The environment", 4000)
@@ -438,7 +413,7 @@ class FederatedRun:
             case Release():
                 self._parts.courier.release(action.version, self._parts.dispatcher.in_use())
             case WakeAt():
-                heapq.heappush(self._timers, action.at)
+                self._timers.set(action.at)
             case Hold():
                 self._parts.recorder.tell(
                     ClientChanged(action.client, ClientState.WAITING, detail=action.why)
@@ -468,15 +443,9 @@ class FederatedRun:
             action.dispatch,
             action.version,
             action.args,
-            self._acknowledged.get(action.client, HELLO_ROUND),
-            self._accepted.get(action.client, HELLO_ROUND),
+            self._ledger.folded(action.client),
+            self._ledger.accepted(action.client),
         )
-
-    @property
-    def _cohort(self) -> Cohort:
-        """All clients; who has not said yet how many examples it has counts as the mean of the others."""
-        count, known = len(self._parts.clients), list(self._sample_sizes.values())
-        return Cohort(count, round(sum(known) * count / max(1, len(known))))
 
     def _aggregate(self, action: Aggregate) -> None:
         parts = self._parts
@@ -487,7 +456,7 @@ class FederatedRun:
             [update.slot for update in updates],
             [update.meta for update in updates],
             [staleness for _, staleness in action.updates],
-            self._cohort,
+            self._ledger.cohort,
         )
         parts.journal.append(
             self.now,
@@ -499,8 +468,7 @@ class FederatedRun:
         parts.journal.flush()
         for update in updates:
             # The new version is on disk: the site may forget its copy.
-            client, dispatch = update.meta.update.client, update.meta.update.dispatch
-            self._acknowledged[client] = max(dispatch, self._acknowledged.get(client, HELLO_ROUND))
+            self._ledger.fold(update.meta.update)
             parts.arena.free(update.slot)
             parts.courier.evict(update.meta.update.client, update.reference)
         parts.intake.free(updates)
