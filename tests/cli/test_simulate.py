@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,23 @@ from click.testing import CliRunner, Result
 from appfl_gc.cli import simulate as command
 from appfl_gc.cli.main import cli
 from tests.runner.conftest import train
+from tests.simulation.past import past_run
 from tests.small_federation import SmallFederation
 
 ASYNC = [
     "--set", "server_configs.scheduler=AsyncScheduler", "--set", "server_configs.aggregator=FedAsyncAggregator",
 ]  # fmt: skip
+JSON = ["--format", "json"]
+OWN = """\
+class Own:
+    def __init__(self, **kwargs):
+        raise RuntimeError
+"""
+IDLE = """\
+class Idle:
+    def step(self, now, event):
+        return []
+"""
 
 
 def simulate(*arguments: object) -> Result:
@@ -58,7 +71,7 @@ def test_many_clients_are_shown_by_group() -> None:
 
 def test_it_writes_a_timeline_a_summary_and_a_picture(tmp_path: Path) -> None:
     out = tmp_path / "some" / "where"
-    result = simulate("--profiles", "normal", "--seed", 5, "--out", out, "--json", *ASYNC)
+    result = simulate("--profiles", "normal", "--seed", 5, "--out", out, *JSON, *ASYNC)
     told, written = json.loads(result.stdout), json.loads((out / "summary.json").read_text())
     assert told == written
     assert (told["scheduler"], told["updates"], told["finished"], told["seed"]) == (
@@ -70,9 +83,9 @@ def test_it_writes_a_timeline_a_summary_and_a_picture(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (out / "timeline.jsonl").read_text().splitlines()]
     assert sum(row["kind"] == "fold" for row in rows) == told["versions"] == 10
     assert (out / "timeline.svg").read_text().startswith("<svg ")
-    again = simulate("--profiles", "normal", "--seed", 5, "--json", *ASYNC)
+    again = simulate("--profiles", "normal", "--seed", 5, *JSON, *ASYNC)
     assert json.loads(again.stdout) == told
-    other = simulate("--profiles", "normal", "--seed", 6, "--json", *ASYNC)
+    other = simulate("--profiles", "normal", "--seed", 6, *JSON, *ASYNC)
     assert json.loads(other.stdout)["seconds"] != told["seconds"]
 
 
@@ -94,17 +107,74 @@ def test_a_real_run_is_simulated_and_then_with_another_scheduler(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     run = train(SmallFederation(tmp_path / "project", rounds=3))
-    same = simulate("--run", run.run_dir, "--json")
+    same = simulate("--run", run.run_dir, *JSON)
     assert (same.exit_code, same.stderr) == (0, ""), same.output
     told = json.loads(same.stdout)
     assert (told["updates"], told["versions"], told["steps"]) == (6, 3, 30)
     assert set(told["clients"]) == {"Client1", "Client2"}
     # What the server does between rounds takes no virtual time.
-    assert 0.3 * told["past_seconds"] < told["seconds"] <= told["past_seconds"] + 1e-3
+    past = told["past"]
+    assert 0.3 * past["seconds"] < told["seconds"] <= past["seconds"] + 1e-3
+    assert (past["updates"], past["steps"], past["finished"]) == (6, 30, True)
     other = simulate("--run", run.run_dir, *ASYNC)
     assert "AsyncScheduler and FedAsyncAggregator, 2 clients: finished" in other.stdout
-    assert "The run itself took" in other.stdout
+    assert re.search(r"The run itself took .* for 6 updates of 30 local steps\.\n", other.stdout)
     assert "3 were folded into 3 versions" in other.stdout
+    # Rounds became updates: half of what the run did, until the hint is followed.
+    alike = "server_configs.num_global_epochs=6"
+    assert f"For about as many updates as it had, give --set {alike}." in other.stdout
+    like_for_like = simulate("--run", run.run_dir, *ASYNC, "--set", alike)
+    assert "6 updates of 30 local steps arrived" in like_for_like.stdout
+    assert "as many updates" not in like_for_like.stdout
+
+
+def test_an_interrupted_run_is_compared_with_what_it_had(tmp_path: Path) -> None:
+    past = past_run(tmp_path)
+    result = simulate("--run", past, "--set", "server_configs.num_global_epochs=20")
+    assert "The run itself took 2.0 s for 2 updates of 20 local steps, and did not finish.\n" in result.stdout
+    assert "--set server_configs.num_global_epochs=1." in result.stdout
+    told = simulate("--run", past, *JSON)
+    assert json.loads(told.stdout)["past"] == {"seconds": 2.0, "updates": 2, "steps": 20, "finished": False}
+    assert "as many updates" not in simulate("--run", past, "--until", 1).stdout
+
+
+def test_absurd_durations_are_told_in_years(tmp_path: Path) -> None:
+    profiles = tmp_path / "profiles.yaml"
+    one = ["--set", "server_configs.num_global_epochs=1", "--profiles", profiles]
+    profiles.write_text("groups:\n  - {name: a, step_seconds: 1e9}\n")
+    result = simulate(*one)
+    assert "finished after virtual 3,169 years.\n" in result.stdout
+    assert "1 update of 100 local steps arrived; 1 was folded into 1 version" in result.stdout
+    steps = "client_configs.train_configs.num_local_steps"
+    assert "more than 1,000,000 years.\n" in simulate(*one, "--set", f"{steps}=100000000").stdout
+    refused = simulate(*one, "--set", f"{steps}=1{'0' * 400}")
+    assert refused.exit_code == 2
+    assert "more than 1,000,000,000 local steps can't be simulated." in refused.stderr
+
+
+def test_what_an_own_aggregator_is_replaced_by_is_told(tmp_path: Path) -> None:
+    server, clients = SmallFederation(
+        tmp_path, server={"aggregator_path": "./own.py", "aggregator": "Own"}, files={"own.py": OWN}
+    ).write()
+    files = ["--server_config", server, "--client_config", clients]
+    result = simulate(*files)
+    assert "SyncScheduler and FedAvgAggregator in place of Own, 2 clients: finished" in result.stdout
+    assert "Your aggregator is not simulated" in result.stderr
+    assert json.loads(simulate(*files, *JSON).stdout)["aggregator"] == "FedAvgAggregator"
+
+
+def test_what_cannot_be_simulated_is_no_failure_of_the_users_code(tmp_path: Path) -> None:
+    profiles = tmp_path / "profiles.yaml"
+    profiles.write_text("groups:\n  - {name: a, step_seconds: 1, down: [[1, 2]], down_every: 3}\n")
+    result = simulate("--profiles", profiles)
+    assert result.exit_code == 2
+    assert "Make the windows in which clients are up longer than a dispatch takes." in result.stderr
+    server, clients = SmallFederation(
+        tmp_path, server={"scheduler_path": "./own.py", "scheduler": "Idle"}, files={"own.py": IDLE}
+    ).write()
+    own = simulate("--server_config", server, "--client_config", clients)
+    assert own.exit_code == 4
+    assert "the scheduler left nothing to wait for" in own.stderr
 
 
 @pytest.mark.parametrize(
@@ -116,6 +186,9 @@ def test_a_real_run_is_simulated_and_then_with_another_scheduler(
         (["--set", "server_configs.scheduler=Asinc"], 2, "There is no scheduler `Asinc`."),
         (["--set", "scheduler"], 2, "is not of the form KEY=VALUE"),
         (["--clients", "0"], 2, "0 is not in the range x>=1"),
+        (["--until", "nan"], 2, "Expected a number of seconds above 0."),
+        (["--until", "0"], 2, "Expected a number of seconds above 0."),
+        (["--format", "yaml"], 2, "'yaml' is not one of"),
         (["--out", "/proc/nothing"], 7, "cannot be written"),
         (["--set", "server_configs.num_global_epoch=3"], 0, "Did you mean `num_global_epochs`?"),
     ],

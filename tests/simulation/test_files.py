@@ -68,6 +68,15 @@ def test_the_picture_has_a_bar_for_each_part_of_each_dispatch() -> None:
         assert 0 <= left <= left + float(element.get("width", 0)) <= width + 1
 
 
+def test_windows_without_end_are_not_drawn_one_by_one() -> None:
+    clients = [constant("a", 3e6), constant("b", 1.0, availability=Availability(((30.0, 40.0),), 40.0))]
+    gantt = Gantt(clients, "title")
+    summary = simulate(scheduler("sync", 1), clients, Counting(), until=80_000, record=gantt.add)
+    text = gantt.svg(summary)
+    assert len(text) < 10_000
+    assert "windows in which a client is down are too many to be shown" in text
+
+
 def test_a_large_simulation_has_a_small_picture() -> None:
     clients = list(builtin_profiles("exponential", 60))
     root, text = picture("async", clients, epochs=8_000)

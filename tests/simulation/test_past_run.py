@@ -73,7 +73,8 @@ def test_a_past_run_is_simulated_as_it_was(kind: str, tmp_path: Path) -> None:
         first = simulate(recorded, clients, Counting(), seed=5, record=before.add)
     past = read_past_run(tmp_path)
     assert past.seconds == pytest.approx(first.seconds)
-    assert past.silent == ()
+    assert (past.silent, past.finished) == ((), True)
+    assert (past.updates, past.local_steps) == (first.updates, first.steps)
     second = simulate(scheduler(kind, 12), past.profiles, Counting(), seed=99, record=after.add)
     assert second.seconds == pytest.approx(first.seconds)
     for old, new in zip(before.work, after.work, strict=True):
@@ -99,6 +100,8 @@ def test_what_a_journal_says_of_clients(tmp_path: Path) -> None:
     past = read_past_run(tmp_path)
     a, b = past.profiles
     assert (past.silent, past.seconds, past.steps) == (("silent",), 36.0, {"a": 40, "b": 10})
+    assert (past.clients, past.updates, past.local_steps) == (("a", "b", "silent"), 3, 60)
+    assert not past.finished
     assert a.step_seconds == Samples((0.4, 0.2))
     assert a.queue_seconds == Samples((3.0, 5.0))
     assert a.overhead_seconds.draw(Chance(0, "a", 1, "")) == 2.0

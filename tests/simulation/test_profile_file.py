@@ -84,6 +84,7 @@ def test_groups_become_clients(tmp_path: Path) -> None:
         ("[7200, 9000]", "[3000, 9000]", 12, "groups[1].down", "do not overlap"),
         ("86400", "8000", 12, "groups[1].down", "repeat every 8000.0 seconds"),
         ("samples: 1000", "samples: 0.5", 8, "groups[0].samples", "whole number"),
+        ("name: laptop", "loss: 0", 9, "groups[1].name", "Each group must have a name"),
         ("groups:", "group:", 1, "group", "The key `group` is unknown"),
     ],
 )
@@ -97,6 +98,13 @@ def test_what_is_wrong_is_told_with_its_place(
     assert found, caught.value
     assert (found[0].file, found[0].line) == (str(path), line)
     assert words in found[0].message
+
+
+def test_an_empty_file_is_told_what_it_must_have(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_profiles(written(tmp_path, "# nothing\n"))
+    (found,) = caught.value.diagnostics
+    assert (found.message, found.hint) == ("The file is empty.", "It must have keys such as `groups:`.")
 
 
 def test_all_errors_are_told_at_once(tmp_path: Path) -> None:

@@ -1,23 +1,20 @@
 from __future__ import annotations
 
 import gc
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from appfl_gc.config.diagnostic import ConfigError
-from appfl_gc.config.load import load
-from appfl_gc.protocol.errors import AppflGcError, UsageError
-from appfl_gc.protocol.schedule import Started
-from appfl_gc.runner.journal import Journal
+from appfl_gc.config.diagnostic import ConfigError, Severity
+from appfl_gc.protocol.errors import AppflGcError, UsageError, UserCodeError
 from appfl_gc.scheduler.asynchronous import AsyncScheduler
+from appfl_gc.simulation import scenario as module
 from appfl_gc.simulation.engine import simulate
 from appfl_gc.simulation.scenario import Request, Scenario, prepare
 from appfl_gc.simulation.summary import Summary
 from appfl_gc.simulation.undisturbed import undisturbed
-from tests.simulation.test_past_run import arrived, write
+from tests.simulation.past import past_run
 from tests.small_federation import SmallFederation
 
 ASYNC = ("server_configs.scheduler=AsyncScheduler", "server_configs.aggregator=FedAsyncAggregator")
@@ -42,20 +39,7 @@ def run_of(scenario: Scenario) -> Summary:
 
 @pytest.fixture
 def past(tmp_path: Path) -> Path:
-    """The directory of a run of two clients, one of which has settings of its own."""
-    federation = SmallFederation(
-        tmp_path / "project", client={1: {"train_configs": {"num_local_steps": 9}}}, rounds=4
-    )
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.json").write_text(json.dumps(load(*federation.write()).resolved()))
-    with Journal(run / "journal.jsonl") as journal:
-        write(journal, 10.0, Started(("Client1", "Client2")))
-        write(journal, 11.0, arrived("Client1", 1, train=2.0))
-        write(journal, 12.0, arrived("Client2", 1, train=4.0))
-    for name in ("model.py", "dataset.py", "metric.py", "server.yaml"):
-        (tmp_path / "project" / name).unlink()  # a simulation needs none of them
-    return run
+    return past_run(tmp_path)
 
 
 def test_everything_has_a_default() -> None:
@@ -108,7 +92,8 @@ def test_a_server_file_with_as_many_clients_as_one_likes(tmp_path: Path) -> None
 
 def test_a_past_run_brings_its_configuration_and_its_clients(past: Path) -> None:
     scenario = prepare(Request(run=past))
-    assert scenario.past_seconds == 2
+    assert scenario.past is not None
+    assert (scenario.past.seconds, scenario.past.updates) == (2, 2)
     assert scenario.steps == {"Client1": 5, "Client2": 9}
     assert scenario.federation.server_configs.num_global_epochs == 4
     assert scenario.federation.aggregator_kwargs()["client_weights_mode"] == "sample_size"
@@ -121,7 +106,7 @@ def test_another_scheduler_with_the_clients_of_a_past_run(past: Path) -> None:
     assert isinstance(scenario.scheduler(), AsyncScheduler)
     # Settings of the run's own scheduler and aggregator are not those of another one, and are not warned of.
     assert "client_weights_mode" in prepare(Request(run=past)).federation.server_configs.aggregator_kwargs
-    assert scenario.federation.warnings == ()
+    assert [f for f in scenario.federation.warnings if f.severity is Severity.WARNING] == []
     assert scenario.federation.aggregator_kwargs()["client_weights_mode"] == "equal"
     assert run_of(scenario).folded == 4
     more = prepare(
@@ -131,7 +116,55 @@ def test_another_scheduler_with_the_clients_of_a_past_run(past: Path) -> None:
         "Client1", "Client2", "Client1-2", "Client2-2", "Client1-3",
     ]  # fmt: skip
     assert more.steps == {"Client1": 7, "Client2": 9, "Client1-2": 7, "Client2-2": 7, "Client1-3": 7}
-    assert more.past_seconds is None
+    assert more.past is None
+
+
+def test_with_profiles_the_clients_are_those_of_the_run(tmp_path: Path) -> None:
+    past = past_run(tmp_path, silent=1)
+    alone = prepare(Request(run=past))
+    assert list(alone.steps) == ["Client1", "Client2"]
+    assert alone.notes == (
+        "Nothing is known of Client3: no update of the run came from there; it is left out.",
+    )
+    scenario = prepare(Request(run=past, profiles="four-supercomputers"))
+    # Profiles tell what is not known of a client that delivered nothing.
+    assert scenario.steps == {"Client1": 5, "Client2": 9, "Client3": 5}
+    assert [profile.group for profile in scenario.profiles] == ["Delta", "Aurora", "Polaris"]
+    assert (scenario.notes, scenario.past) == ((), None)
+    profiles = tmp_path / "profiles.yaml"
+    profiles.write_text(
+        "groups:\n- {name: Client2, step_seconds: 7}\n- {name: x, count: 4, step_seconds: 3}\n"
+    )
+    named = prepare(Request(run=past, profiles=str(profiles)))
+    assert [profile.timing(0, 1, 1).train for profile in named.profiles] == [7, 7, 3]
+    assert "There are 3 clients and 5 profiles" in named.notes[0]
+    many = prepare(Request(run=past, profiles="normal", clients=20))
+    assert len(many.profiles) == 20
+
+
+def test_a_clients_file_says_how_many_there_are(tmp_path: Path, past: Path) -> None:
+    _, clients = SmallFederation(tmp_path, clients=3).write()
+    alone = prepare(Request(client_config=clients))
+    assert list(alone.steps) == ["Client1", "Client2", "Client3"]
+    assert alone.federation.server_configs.num_clients == 3
+    assert prepare(Request(client_config=clients, run=past)).federation.server_configs.num_clients == 3
+    with pytest.raises(ConfigError, match="There is no file"):
+        prepare(Request(client_config=tmp_path / "none.yaml"))
+    clients.write_text("clients: 3\n")
+    with pytest.raises(ConfigError, match="clients"):
+        prepare(Request(client_config=clients))
+
+
+@pytest.mark.parametrize("part", ["make_scheduler", "make_aggregator"])
+def test_a_wrong_setting_is_no_failure_of_the_users_code(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise UserCodeError("The setting is wrong.", "Correct it.")
+
+    monkeypatch.setattr(module, part, refuse)
+    scenario = prepare(Request())
+    with pytest.raises(UsageError, match=r"The setting is wrong\.\nHint: Correct it\."):
+        scenario.scheduler()
+        scenario.learner()
 
 
 def test_a_change_of_what_clients_share_reaches_those_with_settings_of_their_own(past: Path) -> None:

@@ -18,6 +18,7 @@ from appfl_gc.cli.failure import tell_diagnostics
 from appfl_gc.cli.program import Program
 
 if TYPE_CHECKING:
+    from appfl_gc.simulation.past_run import PastRun
     from appfl_gc.simulation.scenario import Request, Scenario
     from appfl_gc.simulation.summary import ClientTotals, Summary
     from appfl_gc.simulation.timeline import Record, Row
@@ -29,6 +30,13 @@ MOST_CLIENTS = 12
 """More clients than this are shown by group."""
 
 MOST_GROUPS = 30
+YEAR = 365.25 * 86400
+LONG = 3
+"""From so many years on, a duration is not told in days."""
+
+ENDLESS = 1_000_000
+"""From so many years on, nobody cares how many."""
+
 PICTURE = "timeline.svg"
 
 
@@ -45,7 +53,7 @@ class Options:
     seed: int
     until: float | None
     out: Path | None
-    as_json: bool
+    output_format: str
 
     def request(self) -> Request:
         """What is to be simulated."""
@@ -60,6 +68,12 @@ class Options:
             self.overrides,
             self.seed,
         )
+
+
+def _a_time(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise click.BadParameter("Expected a number of seconds above 0.", ctx, parameter)
+    return value
 
 
 @click.command(
@@ -94,9 +108,11 @@ class Options:
     "--run",
     metavar="RUN_DIR",
     type=click.Path(path_type=Path),
-    help="Clients as they were in this run, and its configuration.",
+    help="Clients as they were in this run, and its configuration. With --profiles: its clients with these.",
 )
-@click.option("--clients", metavar="N", type=click.IntRange(min=1), help="How many clients.")
+@click.option(
+    "--clients", metavar="N", type=click.IntRange(min=1), help="How many clients like the profiles."
+)
 @click.option(
     "--set",
     "overrides",
@@ -108,7 +124,8 @@ class Options:
 @click.option(
     "--until",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
+    callback=_a_time,
     help="Stop at this virtual time.",
 )
 @click.option(
@@ -117,7 +134,14 @@ class Options:
     type=click.Path(file_okay=False, path_type=Path),
     help="Write timeline.jsonl, summary.json and timeline.svg there.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: the summary as one object on stdout; people read stderr.",
+)
 @click.pass_context
 def simulate(ctx: click.Context, /, **parsed: object) -> None:
     """Run schedulers and aggregators on a virtual clock: no site, no training, no waiting.
@@ -147,7 +171,7 @@ def _simulate(options: Options) -> None:
         click.echo(f"Note: {note}", err=True)
     scheduler, learner = scenario.scheduler(), scenario.learner()
     gantt = Gantt(scenario.profiles, _title(scenario))
-    with _recorded(options.out) as written, undisturbed():
+    with _recorded(options.out) as written, undisturbed(), scenario.blame():
         summary = run_simulation(
             scheduler,
             scenario.profiles,
@@ -160,7 +184,7 @@ def _simulate(options: Options) -> None:
     if options.out is not None:
         (options.out / SUMMARY).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         (options.out / PICTURE).write_text(gantt.svg(summary), encoding="utf-8")
-    if options.as_json:
+    if options.output_format == "json":
         click.echo(json.dumps(content, indent=1))
     else:
         _tell(scenario, summary, options.out)
@@ -212,17 +236,24 @@ class Progress:
 
 def _title(scenario: Scenario) -> str:
     server = scenario.federation.server_configs
-    return f"{server.scheduler} and {server.aggregator}, {_many(len(scenario.profiles), 'client')}"
+    place = f" in place of {server.aggregator}" if server.aggregator_path else ""
+    return f"{server.scheduler} and {scenario.aggregator}{place}, {_many(len(scenario.profiles), 'client')}"
 
 
 def _described(scenario: Scenario) -> dict[str, object]:
-    server = scenario.federation.server_configs
+    server, past = scenario.federation.server_configs, scenario.past
     return {
         "scheduler": server.scheduler,
-        "aggregator": server.aggregator,
+        "aggregator": scenario.aggregator,
         "num_global_epochs": server.num_global_epochs,
         "seed": scenario.seed,
-        "past_seconds": scenario.past_seconds,
+        "past": past
+        and {
+            "seconds": past.seconds,
+            "updates": past.updates,
+            "steps": past.local_steps,
+            "finished": past.finished,
+        },
         "notes": list(scenario.notes),
     }
 
@@ -230,11 +261,12 @@ def _described(scenario: Scenario) -> dict[str, object]:
 def _tell(scenario: Scenario, summary: Summary, out: Path | None) -> None:
     ended = "finished" if summary.finished else "stopped by --until"
     click.echo(f"{_title(scenario)}: {ended} after virtual {_duration(summary.seconds)}.")
-    if scenario.past_seconds is not None:
-        click.echo(f"The run itself took {_duration(scenario.past_seconds)}.")
+    if scenario.past is not None:
+        _tell_past(scenario.past, scenario.federation.server_configs.num_global_epochs, summary)
+    folded = f"{summary.folded:,} {'was' if summary.folded == 1 else 'were'} folded"
     click.echo(
         f"{_many(summary.updates, 'update')} of {_many(summary.steps, 'local step')} arrived; "
-        f"{summary.folded:,} were folded into {_many(summary.versions, 'version')}, "
+        f"{folded} into {_many(summary.versions, 'version')}, "
         f"{summary.mean_staleness:.2f} versions behind on average and {summary.max_staleness} at most."
     )
     click.echo(
@@ -249,6 +281,21 @@ def _tell(scenario: Scenario, summary: Summary, out: Path | None) -> None:
         click.echo("  " + "  ".join(cells).rstrip())
     if out is not None:
         click.echo(f"\nWrote {out}: timeline.jsonl, summary.json, {PICTURE}.")
+
+
+def _tell_past(past: PastRun, epochs: int, summary: Summary) -> None:
+    """What the run itself took for how much, and how to compare it with as much."""
+    ended = "" if past.finished else ", and did not finish"
+    click.echo(
+        f"The run itself took {_duration(past.seconds)} for {_many(past.updates, 'update')} of "
+        f"{_many(past.local_steps, 'local step')}{ended}."
+    )
+    if summary.finished and summary.updates:
+        alike = max(1, round(epochs * past.updates / summary.updates))
+        if alike != epochs:
+            click.echo(
+                f"For about as many updates as it had, give --set server_configs.num_global_epochs={alike}."
+            )
 
 
 def _rows(scenario: Scenario, summary: Summary) -> list[list[str]]:
@@ -282,7 +329,10 @@ def _rows(scenario: Scenario, summary: Summary) -> list[list[str]]:
 def _duration(seconds: float) -> str:
     from appfl_gc.report.figures import seconds_text
 
-    return seconds_text(seconds)
+    years = seconds / YEAR
+    if years < LONG:
+        return seconds_text(seconds)
+    return f"{years:,.0f} years" if years < ENDLESS else f"more than {ENDLESS:,} years"
 
 
 def _many(count: int, what: str) -> str:

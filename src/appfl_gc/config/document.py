@@ -84,8 +84,12 @@ def show_key(path: KeyPath) -> str:
     return text
 
 
-def read_document(path: str | Path) -> Document:
+def read_document(path: str | Path, such_as: str = "`clients:` or `server_configs:`") -> Document:
     """Read a YAML file whose root is a block of keys.
+
+    Args:
+        path: the file.
+        such_as: keys that it may have, for whoever gives an empty one.
 
     Raises:
         ConfigError: if there is no such file, or it is not YAML of that form.
@@ -94,9 +98,7 @@ def read_document(path: str | Path) -> Document:
     text = _read_text(name, Path(path))
     node = _compose(name, text)
     if node is None or not text.strip():
-        raise _error(
-            name, None, "The file is empty.", "It must have keys such as `clients:` or `server_configs:`."
-        )
+        raise _error(name, None, "The file is empty.", f"It must have keys such as {such_as}.")
     builder = _Builder(name)
     builder.measure(node)
     tree = builder.value(node, ())

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from appfl_gc.config.diagnostic import ConfigError, Diagnostic
+from appfl_gc.config.document import read_document
 from appfl_gc.config.federation import LOCAL, PATH_KEYS, Federation
 from appfl_gc.config.load import examine
 from appfl_gc.protocol.errors import UsageError
@@ -58,7 +59,8 @@ def load_configuration(
 
     Args:
         server_config: the server's YAML file, or None.
-        client_config: the clients' YAML file, or None for ``clients``.
+        client_config: the clients' YAML file, or None for ``clients``. Without a server's file it says how many
+            there are.
         run: a run directory, or None.
         clients: names of the clients where there is no file of them.
         overrides: ``KEY=VALUE`` texts that win over all.
@@ -79,7 +81,8 @@ def load_configuration(
             return path
 
         if server_config is None:
-            server_config = write("server.yaml", _server(past, len(clients), overrides))
+            count = len(clients) if client_config is None else _listed(client_config)
+            server_config = write("server.yaml", _server(past, count, overrides))
         elif client_config is None:
             overrides = [f"server_configs.num_clients={len(clients)}", *overrides]
         if client_config is None:
@@ -90,6 +93,12 @@ def load_configuration(
     if found.federation is None:
         raise ConfigError(diagnostics)
     return replace(found.federation, warnings=diagnostics)
+
+
+def _listed(client_config: Path) -> int:
+    """How many clients the file lists; 1 if it lists none, which is told when it is examined."""
+    listed = read_document(client_config).get(("clients",))
+    return max(1, len(listed)) if isinstance(listed, list) else 1
 
 
 def _past(run: Path) -> dict[str, Any]:

@@ -16,6 +16,9 @@ MOST_ROWS = 5_000
 MOST_FOLDS = 300
 """More new versions than this would be a grey area rather than lines."""
 
+MOST_WINDOWS = 1_000
+"""More windows than this for a client would be a grey area too."""
+
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 1200, 170, 80, 64, 56
 ROW, BAR = 22, 14
 
@@ -102,6 +105,8 @@ class Gantt:
             parts.append(f"the first {len(self._shown)} of {self._count} clients")
         if not math.isinf(self._until):
             parts.append("cut off where the picture is full")
+        if any(_windows(profile, end) > MOST_WINDOWS for profile in self._shown):
+            parts.append("windows in which a client is down are too many to be shown")
         if len(self._folds) > MOST_FOLDS:
             parts.append("new versions are too many to be shown")
         return "".join(f"; {part}" for part in parts)
@@ -130,6 +135,8 @@ class Gantt:
 
     def _down(self, profile: ClientProfile, y: int, end: float) -> Iterator[str]:
         at, availability = 0.0, profile.availability
+        if _windows(profile, end) > MOST_WINDOWS:
+            return
         while at < end:
             edge = availability.next_edge(at)
             if not availability.is_up(at):
@@ -154,6 +161,12 @@ class Gantt:
                     yield from _steps_in(row.steps, at, min(at + seconds, end), y, end)
             at += seconds
         yield f'<rect x="{_x(row.begin, end)}" y="{y}" width="1" height="{BAR}" fill="#ffffff"/>'
+
+
+def _windows(profile: ClientProfile, end: float) -> float:
+    """About how many repeated windows there are up to virtual second ``end``."""
+    availability = profile.availability
+    return len(availability.down) * end / availability.every if availability.every else 0
 
 
 def _x(at: float, end: float) -> float:

@@ -13,6 +13,7 @@ from appfl_gc.protocol.schedule import (
     Arrived,
     ClientDown,
     ClientUp,
+    Finish,
     Refused,
     Started,
     UpdateMeta,
@@ -67,16 +68,27 @@ class PastRun:
     """What a run tells of its clients.
 
     Attributes:
-        profiles: of the clients that delivered at least once, in configuration order.
-        silent: the clients that never did; nothing is known of their speed.
+        clients: all of them, in configuration order.
+        profiles: of the clients that delivered at least once, in the same order.
         steps: local steps of each client's last update.
         seconds: from the scheduler's first event to its last.
+        updates: that arrived.
+        local_steps: of those.
+        finished: the scheduler said so; otherwise the run ended before, or goes on.
     """
 
+    clients: tuple[str, ...]
     profiles: tuple[ClientProfile, ...]
-    silent: tuple[str, ...]
     steps: dict[str, int]
     seconds: float
+    updates: int
+    local_steps: int
+    finished: bool
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The clients that never delivered; nothing is known of their speed."""
+        return tuple(client for client in self.clients if client not in self.steps)
 
 
 def read_past_run(path: Path) -> PastRun:
@@ -105,8 +117,10 @@ def _read(steps: Iterable[Step], path: Path) -> PastRun:
     seen: dict[str, _Seen] = defaultdict(_Seen)
     clients: tuple[str, ...] = ()
     begin = at = 0.0
+    finished = False
     for step in steps:
         event, at = step.event, step.now - begin
+        finished = finished or any(isinstance(action, Finish) for action in step.actions)
         match event:
             case Started():
                 begin, at = step.now, 0.0
@@ -135,9 +149,13 @@ def _read(steps: Iterable[Step], path: Path) -> PastRun:
         raise UsageError(
             f"No client of the run {path} has delivered an update, so there is nothing to learn."
         )
+    metas = [meta for client in delivered for meta in seen[client].metas]
     return PastRun(
+        clients,
         tuple(seen[client].profile(client) for client in delivered),
-        tuple(client for client in clients if client not in delivered),
         {client: seen[client].metas[-1].steps for client in delivered},
         at,
+        len(metas),
+        sum(meta.steps for meta in metas),
+        finished,
     )

@@ -65,7 +65,7 @@ def read_profiles(path: str | Path, seed: int = 0) -> tuple[ClientProfile, ...]:
     Raises:
         ConfigError: if something in it is wrong; it has all errors with file, line and key.
     """
-    document = read_document(path)
+    document = read_document(path, "`groups:`")
     findings = Findings()
     findings.extend(document.problems)
     profiles = _File(document, findings, seed).profiles()
@@ -113,7 +113,11 @@ class _File:
                 self._error((*place, key), f"The key `{key}` is unknown.", hint)
         name = group.get("name")
         if not isinstance(name, str) or not name.strip():
-            self._error((*place, "name"), "Expected the name of the group.")
+            self._error(
+                (*place, "name"),
+                "Each group must have a name, which is text.",
+                "Such as `name: cluster`; with `count: 3` its clients are cluster-1 to cluster-3.",
+            )
             name = f"group {index + 1}"
         count = self._whole((*place, "count"), group.get("count", 1), least=1)
         self._total += count

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appfl_gc.aggregator.base import Aggregator
 from appfl_gc.aggregator.registry import make_aggregator, updates_per_aggregation
 from appfl_gc.config.federation import ClientConfig, Federation
-from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.errors import UsageError, UserCodeError
 from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.runner.server_sources import ServerSources
 from appfl_gc.scheduler import user_class
@@ -27,6 +28,9 @@ from appfl_gc.simulation.stub import stub_learner
 from appfl_gc.site.source_loader import SourceLoader
 
 DEFAULT_PROFILES = "homogeneous"
+STAND_IN = "FedAvgAggregator"
+"""Folds where the user's own aggregator would."""
+
 STEPS = 100
 """Local steps where nothing says how many."""
 
@@ -38,8 +42,9 @@ class Request:
     Attributes:
         server_config, client_config: YAML files.
         profiles: a name of ``builtin_profiles`` or a profile file.
-        run: a run directory, whose clients and configuration are taken where nothing else says.
-        clients: how many, where there is no ``client_config``.
+        run: a run directory, whose clients and configuration are taken where nothing else says. With ``profiles``
+            its clients have these.
+        clients: how many clients like the profiles, where there is no ``client_config``.
         overrides: ``KEY=VALUE`` on top of the configuration.
         seed: of all that is drawn.
     """
@@ -63,7 +68,7 @@ class Scenario:
         steps: local steps of each where the scheduler does not say.
         seed: of all that is drawn.
         notes: what the user should know of it, full sentences.
-        past_seconds: how long the past run took, where just its clients are simulated; else None.
+        past: the past run, where just its clients are simulated as they were; else None.
     """
 
     federation: Federation
@@ -71,13 +76,29 @@ class Scenario:
     steps: Mapping[str, int]
     seed: int
     notes: tuple[str, ...]
-    past_seconds: float | None = None
+    past: PastRun | None = None
+
+    @property
+    def aggregator(self) -> str:
+        """Name of the aggregator that folds: the configured one, unless that is the user's own."""
+        server = self.federation.server_configs
+        return STAND_IN if server.aggregator_path else server.aggregator
+
+    def blame(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which the scheduler and the learner work; says whose fault a failure in it is.
+
+        Raises:
+            UsageError: in place of a ``UserCodeError``, if the scheduler is not the user's own.
+        """
+        own = self.federation.server_configs.scheduler_path
+        return contextlib.nullcontext() if own else _no_code_of_the_user()
 
     def scheduler(self) -> Scheduler:
         """A fresh scheduler, as a run would have it; a user's file is loaded.
 
         Raises:
-            AppflGcError: if it can't be made.
+            UsageError: if the configuration asks for one that can't be had.
+            AppflGcError: if the user's own can't be made.
         """
         server = self.federation.server_configs
         kwargs = self.federation.scheduler_kwargs()
@@ -87,25 +108,31 @@ class Scenario:
                 own = sources.load("scheduler")
                 if own is not None:
                     return user_class.adapt(own.target, server.num_global_epochs, kwargs)
-        aggregator_kwargs = self.federation.aggregator_kwargs()
-        buffered = (
-            1 if server.aggregator_path else updates_per_aggregation(server.aggregator, aggregator_kwargs)
-        )
         seed = derive_seed(self.seed, 0, "", "scheduler")
-        return make_scheduler(server.scheduler, server.num_global_epochs, kwargs, seed, buffered)
+        with _no_code_of_the_user():
+            buffered = updates_per_aggregation(self.aggregator, self.federation.aggregator_kwargs())
+            return make_scheduler(server.scheduler, server.num_global_epochs, kwargs, seed, buffered)
 
     def learner(self) -> ModelLearner:
-        """A fresh stub whose updates the configured aggregator folds; raises ``AppflGcError``."""
+        """A fresh stub whose updates ``aggregator`` folds; raises ``UsageError`` if there is no such aggregator."""
         send_gradient = any(client.train_configs.send_gradient for client in self.federation.clients)
         return stub_learner(
             self.profiles, self._aggregator(), self.steps, seed=self.seed, send_gradient=send_gradient
         )
 
     def _aggregator(self) -> Aggregator:
-        server = self.federation.server_configs
-        if server.aggregator_path:
-            return make_aggregator("FedAvgAggregator", {})
-        return make_aggregator(server.aggregator, self.federation.aggregator_kwargs())
+        own = self.federation.server_configs.aggregator_path
+        with _no_code_of_the_user():
+            return make_aggregator(self.aggregator, {} if own else self.federation.aggregator_kwargs())
+
+
+@contextlib.contextmanager
+def _no_code_of_the_user() -> Iterator[None]:
+    """What fails in here is the fault of the configuration or the profiles."""
+    try:
+        yield
+    except UserCodeError as error:
+        raise UsageError(error.message, error.hint) from error
 
 
 def prepare(request: Request) -> Scenario:
@@ -121,31 +148,37 @@ def prepare(request: Request) -> Scenario:
             "Leave one out: the file lists its clients.",
         )
     past = None if request.run is None else read_past_run(request.run)
-    profiles = _profiles(request, past)
+    with _no_code_of_the_user():
+        profiles = _profiles(request, past)
+    given_names: Sequence[str] | None = None
+    if past is not None and request.profiles is not None and request.clients is None:
+        given_names = past.clients
     federation = load_configuration(
         request.server_config,
         request.client_config,
         request.run,
-        [profile.client for profile in profiles],
+        given_names or [profile.client for profile in profiles],
         request.overrides,
     )
     names = [client.client_id for client in federation.clients]
-    notes = [] if past is None else _notes_of(past)
-    if request.client_config is not None:
+    notes = [] if past is None or request.profiles is not None else _notes_of(past)
+    if request.client_config is not None or given_names is not None:
         if (built_in := _name(request, past)) in FEDERATIONS:
             profiles = builtin_profiles(str(built_in), len(names), request.seed)
         profiles = _assigned(profiles, names, notes)
-    profiles = checked(profiles)
+    with _no_code_of_the_user():
+        profiles = checked(profiles)
     if federation.server_configs.aggregator_path:
-        notes.append("Your aggregator is not simulated: the mean of the updates is folded in its place.")
+        notes.append(f"Your aggregator is not simulated: {STAND_IN} folds the updates in its place.")
     seen = {} if past is None else past.steps
     steps = {
         client.client_id: _steps(client, profile, seen, notes)
         for client, profile in zip(federation.clients, profiles, strict=True)
     }
     same = request.profiles is None and request.clients is None and request.client_config is None
-    past_seconds = past.seconds if past is not None and same else None
-    return Scenario(federation, profiles, steps, request.seed, tuple(dict.fromkeys(notes)), past_seconds)
+    return Scenario(
+        federation, profiles, steps, request.seed, tuple(dict.fromkeys(notes)), past if same else None
+    )
 
 
 def _name(request: Request, past: PastRun | None) -> str | None:
@@ -218,4 +251,5 @@ def _notes_of(past: PastRun) -> list[str]:
     if not past.silent:
         return []
     names = ", ".join(past.silent[:5]) + (" and others" if len(past.silent) > 5 else "")
-    return [f"Nothing is known of {names}, who delivered no update in that run; they are left out."]
+    left_out = "it is" if len(past.silent) == 1 else "they are"
+    return [f"Nothing is known of {names}: no update of the run came from there; {left_out} left out."]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from appfl_gc.aggregator.base import Aggregator, Cohort
+from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.protocol.wire import Json
 from appfl_gc.simulation.learner import Trained, Work
@@ -21,10 +22,23 @@ RATE = 0.01
 """The share of its way to its place that a client goes in a local step."""
 
 
+MOST_STEPS = 1_000_000_000
+"""No dispatch has more local steps."""
+
+
 def local_steps(args: Mapping[str, Json], otherwise: int) -> int:
-    """The steps that a dispatch's args ask for, or ``otherwise``; at least 1."""
+    """The steps that a dispatch's args ask for, or ``otherwise``; at least 1.
+
+    Raises ``UserCodeError`` if they are more than ``MOST_STEPS``.
+    """
     asked = args.get("local_steps")
-    return max(1, int(asked)) if isinstance(asked, int | float) else max(1, otherwise)
+    steps = asked if isinstance(asked, int | float) else otherwise
+    if not steps <= MOST_STEPS:
+        raise UserCodeError(
+            f"A dispatch with more than {MOST_STEPS:,} local steps can't be simulated.",
+            "Lower num_local_steps, or the local steps that the scheduler gives.",
+        )
+    return max(1, int(steps))
 
 
 def stub_learner(
