@@ -14,6 +14,7 @@ def compass(project: Project, kwargs: str) -> None:
         'scheduler: "SyncScheduler"', f"scheduler: CompassScheduler\n  scheduler_kwargs: {kwargs}"
     )
     project.change_server('"FedAvgAggregator"', "FedCompassAggregator")
+    project.change_server("    num_local_steps: 5\n", "    num_local_steps: 5\n    send_gradient: True\n")
     project.change_server("    client_weights_mode: equal\n", "    alpha: 0.9\n")
 
 

@@ -10,6 +10,10 @@ from appfl_gc.config import Severity
 from tests.config.conftest import Project
 
 
+def send_differences(project: Project) -> None:
+    project.change_server("    num_local_steps: 5\n", "    num_local_steps: 5\n    send_gradient: True\n")
+
+
 def change(project: Project, *, scheduler: str = "", aggregator: str = "", trainer: str = "") -> None:
     if scheduler:
         project.change_server('scheduler: "SyncScheduler"', f"scheduler: {scheduler}")
@@ -39,15 +43,18 @@ def test_the_mean_of_one_update_replaces_the_model(project: Project) -> None:
     change(project, scheduler="AsyncScheduler")
     found = project.only()
     assert found.severity is Severity.WARNING
-    assert "replaces the global model by one client's" in found.message
+    assert "takes one client's for the mean of all" in found.message
     assert found.hint == "Use `FedAsyncAggregator`."
 
     project.change_server("FedAvgAggregator", "FedAsyncAggregator")
+    assert "With full models" in project.only().message
+    send_differences(project)
     assert project.found() == []
 
 
 def test_a_buffer_needs_the_scheduler_that_fills_it(project: Project) -> None:
     change(project, aggregator="FedBuffAggregator")
+    send_differences(project)
     project.change_server("client_weights_mode: equal", "K: 2")
     assert "`K` has no effect with `SyncScheduler`" in project.only().message
 
@@ -146,6 +153,9 @@ def test_a_draw_is_a_number_or_a_share_of_clients(project: Project, value: str) 
             "aggregator: MedianAggregator",
             "Did you mean `CoordinateMedianAggregator`",
         ),
+        ('aggregator: "FedAvgAggregator"', "aggregator: FedAvgAgregator", "Did you mean `FedAvgAggregator`"),
+        ('aggregator: "FedAvgAggregator"', "aggregator: fedavgaggregator", "Did you mean `FedAvgAggregator`"),
+        ('trainer: "VanillaTrainer"', "trainer: AdamTrainer", "Supported: VanillaTrainer"),
         ('trainer: "VanillaTrainer"', "trainer: FedBuffTrainer", "Supported: VanillaTrainer, FedProxTrainer"),
     ],
 )
@@ -167,5 +177,6 @@ def test_what_comes_to_nothing_is_told(project: Project) -> None:
 
 def test_a_buffer_larger_than_the_run_is_told(project: Project) -> None:
     change(project, scheduler="AsyncScheduler", aggregator="FedBuffAggregator")
+    send_differences(project)
     project.change_server("    client_weights_mode: equal\n", "    K: 100\n")
     assert "never full in a run of 2 client updates" in project.only().message

@@ -99,6 +99,8 @@ def test_an_update_counts_for_no_more_steps_than_were_asked_for(desk: Desk) -> N
     args = {**desk.flight.call.args, "task": {"local_steps": 5}}
     desk.flight = InFlight(replace(desk.flight.call, args=args), sent=10.0, version=0)
     assert desk.accept(desk.reply(desk.put(STATE))).steps == 5
+    # What was done is told as it was.
+    assert json.loads(desk.metrics.read_text())["steps"] == 7
 
 
 def test_a_payload_that_is_not_the_clients_own_is_refused_and_stays(desk: Desk) -> None:

@@ -50,10 +50,13 @@ class Findings:
         return tuple(sorted(found, key=lambda item: (rank.index(item.severity), item.file, item.line or 0)))
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """The candidate that is spelt most like ``name``, else the shortest that contains it, or "" if none is near."""
+def nearest(name: str, candidates: Iterable[str], alike: float = 0.6) -> str:
+    """The candidate that is spelt most like ``name``, else the shortest that contains it, or "" if none is near.
+
+    ``alike`` is the least share of letters that two near names have in common.
+    """
     names = {candidate.lower(): candidate for candidate in candidates}
-    found = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name.lower(), names, n=1, cutoff=alike)
     longer = [candidate for candidate in names if len(name) > 2 and name.lower() in candidate]
     best = found or sorted(longer, key=len)
     return names[best[0]] if best else ""

@@ -32,8 +32,14 @@ def check_pairing(server: ServerConfigs, trainers: Sequence[TrainConfigs], check
     if scheduler in ONE_AT_A_TIME and aggregator not in (*MIXING, *ADMM):
         check.warning(
             ("aggregator",),
-            f"`{scheduler}` folds single updates, and `{aggregator}` then replaces the global model by one client's.",
+            f"`{scheduler}` folds single updates, and `{aggregator}` takes one client's for the mean of all.",
             f"Use `{ONE_AT_A_TIME[scheduler]}`.",
+        )
+    if scheduler in ONE_AT_A_TIME and aggregator in MIXING and not any(t.send_gradient for t in trainers):
+        check.note(
+            ("aggregator",),
+            "With full models a stale update also takes back what others taught since.",
+            "Set `client_configs.train_configs.send_gradient: True`.",
         )
     buffered = server.aggregator_kwargs.get("K")
     if (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import uuid
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -236,11 +237,12 @@ def _check_kwargs(kwargs: Block, path: KeyPath, check: TypedCheck) -> None:
 
 
 def _meant(name: str, built: Sequence[str], ending: str) -> str:
-    """``Did you mean X?``. All names end alike, so what comes before decides, unless the ending is misspelt too."""
-    near = nearest(name.removesuffix(ending), [known.removesuffix(ending) for known in built])
-    if near or name.endswith(ending):
-        return f"Did you mean `{near}{ending}`?" if near else ""
-    return did_you_mean(name, built)
+    """``Did you mean X?``. All names end alike: but for a slip, what comes before the ending decides."""
+    slip = difflib.get_close_matches(name.lower(), [known.lower() for known in built], n=1, cutoff=0.9)
+    if slip:
+        return did_you_mean(slip[0], built)
+    near = nearest(name.removesuffix(ending), [known.removesuffix(ending) for known in built], alike=0.7)
+    return f"Did you mean `{near}{ending}`?" if near else ""
 
 
 def _check_builtin(what: str, name: str, path: KeyPath, names: Mapping[str, bool], check: TypedCheck) -> None:

@@ -93,6 +93,12 @@ class Intake:
         steps = _steps(measures.steps, flight.call)
         meta = UpdateMeta(update, flight.version, landing.sample_size, steps, timing, metrics)
         self._warn_of_missing(identity.client, reply.values.get("metrics"), metrics)
+        if metrics.get("client_state_lost"):
+            self._recorder.log(
+                f"Client {identity.client}: its site has lost what the trainer remembered of earlier tasks, so that "
+                "it began anew.",
+                logging.WARNING,
+            )
         self._accepted[update] = Accepted(meta, landing.slot, metrics, reference)
         self._journal.append(
             now,
@@ -115,7 +121,7 @@ class Intake:
                 "version": flight.version,
                 "at": now,
                 "sample_size": landing.sample_size,
-                "steps": meta.steps,
+                "steps": measures.steps,
                 "queue_seconds": timing.queue,
                 "compute_seconds": timing.compute,
                 "transfer_seconds": timing.transfer,
@@ -125,7 +131,9 @@ class Intake:
             }
         )
         self._recorder.tell(
-            ClientTrained(identity.client, identity.round, meta.steps, landing.sample_size, timing, metrics)
+            ClientTrained(
+                identity.client, identity.round, measures.steps, landing.sample_size, timing, metrics
+            )
         )
         down = flight.call.payloads["model"].size
         self._recorder.tell(

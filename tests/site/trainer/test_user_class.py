@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,26 @@ def test_steps_follow_from_the_configuration_where_it_does_not_count_them(
             def train(self, round): self.heard = round
     """)
     assert run_trainer(make_task(configs, trainer=idle, args=args)).steps == steps
+
+
+def test_steps_that_it_takes_are_counted_whatever_was_asked(
+    make_task: Any, trainer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = trainer("""
+        import torch
+        from appfl.algorithm.trainer import BaseTrainer
+        class Own(BaseTrainer):
+            def train(self, **kwargs):
+                optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0)
+                for _ in range(6):
+                    optimizer.step()
+    """)
+    configs = {"mode": "step", "num_local_steps": 9}
+    assert run_trainer(make_task(configs, trainer=own)).steps == 6
+    logger = logging.getLogger("counted")
+    task = replace(make_task(configs, trainer=own, args={"local_steps": 30}), logger=logger)
+    assert run_trainer(task).steps == 6
+    assert "Own trained 6 steps, and the scheduler asked for 30" in caplog.text
 
 
 def test_a_subclass_of_vanilla_may_add_to_the_loss(make_task: Any, trainer: Any) -> None:

@@ -12,7 +12,15 @@ import numpy as np
 import torch
 
 from appfl_gc.protocol.errors import UserCodeError
-from appfl_gc.site.trainer.base import BaseTrainer, TrainResult, TrainRow, as_config, delta_names
+from appfl_gc.site.trainer.base import (
+    BaseTrainer,
+    TrainResult,
+    TrainRow,
+    as_config,
+    delta_names,
+    silent_logger,
+)
+from appfl_gc.site.trainer.step_count import counted_steps
 from appfl_gc.site.trainer.task import TrainTask
 
 _METHODS = ("load_parameters", "train", "get_parameters")
@@ -73,15 +81,25 @@ def train_with(trainer: Any, task: TrainTask) -> int:
 
     Returns:
         The optimiser steps: the trainer's attribute ``steps`` or ``result.steps``; without these, those that
-        the configuration asks for.
+        optimisers of ``torch.optim`` have taken; where there were none, those that the configuration asks for.
     """
     asked = {"round": task.round, **task.args}
-    trainer.train(**_accepted(trainer.train, asked))
+    with counted_steps() as count:
+        trainer.train(**_accepted(trainer.train, asked))
     result = _result(trainer)
     done = getattr(trainer, "steps", None) if result is None else result.steps
-    if isinstance(done, int) and not isinstance(done, bool) and done >= 0:
-        return done
-    return _configured_steps(task)
+    if not isinstance(done, int) or isinstance(done, bool) or done < 0:
+        done = count.steps or _configured_steps(task)
+    wanted = task.args.get("local_steps")
+    if wanted is not None and done != wanted:
+        logger = silent_logger() if task.logger is None else task.logger
+        logger.warning(
+            "%s trained %d steps, and the scheduler asked for %s: train() gets local_steps as a keyword argument.",
+            type(trainer).__name__,
+            done,
+            wanted,
+        )
+    return done
 
 
 def read_update(trainer: Any, task: TrainTask) -> Update:
