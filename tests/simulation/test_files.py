@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from appfl_gc.simulation.availability import Availability
 from appfl_gc.simulation.builtin_profiles import builtin_profiles
 from appfl_gc.simulation.engine import simulate
@@ -68,6 +70,23 @@ def test_the_picture_has_a_bar_for_each_part_of_each_dispatch() -> None:
         assert 0 <= left <= left + float(element.get("width", 0)) <= width + 1
 
 
+@pytest.mark.parametrize(
+    ("versions", "legend", "below"),
+    [(60, "new version", True), (61, "new version (marks above the rows)", False)],
+)
+def test_many_new_versions_do_not_hide_the_bars(versions: int, legend: str, below: bool) -> None:
+    root, _ = picture("sync", [constant("a", 1.0)], epochs=versions)
+    assert legend in [element.text for element in root.iter(f"{SVG}text")]
+    marks = [e for e in root.iter(f"{SVG}line") if e.get("stroke") == COLOURS["new version"]]
+    assert len(marks) == versions
+    first = next(
+        e
+        for e in root.iter(f"{SVG}rect")
+        if e.get("fill") == COLOURS["trains (local steps)"] and e.get("y") != "36"
+    )
+    assert all((float(mark.get("y2", 0)) > float(first.get("y", 0))) is below for mark in marks)
+
+
 def test_windows_without_end_are_not_drawn_one_by_one() -> None:
     clients = [constant("a", 3e6), constant("b", 1.0, availability=Availability(((30.0, 40.0),), 40.0))]
     gantt = Gantt(clients, "title")
@@ -83,4 +102,4 @@ def test_a_large_simulation_has_a_small_picture() -> None:
     assert len(text) < 400 * MOST_ROWS
     words = " ".join(str(element.text) for element in root.iter(f"{SVG}text"))
     assert f"the first {MOST_CLIENTS} of 60 clients" in words
-    assert "cut off where the picture is full" in words and "too many to be shown" in words
+    assert "cut off where the picture is full" in words and "new version (not shown)" in words

@@ -38,6 +38,7 @@ MADE_UP_CLIENT: Mapping[str, Any] = MappingProxyType(
             "num_local_steps": 100,
             "optim": "SGD",
             "loss_fn": "CrossEntropyLoss",
+            "send_gradient": True,
         },
         "model_configs": {"model_path": SITES_OWN},
         "data_configs": {"dataset_path": SITES_OWN},

@@ -13,14 +13,17 @@ from appfl_gc.simulation.timeline import Fate, FoldRow, Row, WorkRow
 
 MOST_CLIENTS = 40
 MOST_ROWS = 5_000
+MOST_LINES = 60
+"""More new versions than this would hide the bars under their lines: they are marks above them."""
+
 MOST_FOLDS = 300
-"""More new versions than this would be a grey area rather than lines."""
+"""More new versions than this would be an area rather than marks."""
 
 MOST_WINDOWS = 1_000
 """More windows than this for a client would be a grey area too."""
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 1200, 170, 80, 64, 56
-ROW, BAR = 22, 14
+ROW, BAR, MARK = 22, 14, 8
 
 COLOURS: Mapping[str, str] = MappingProxyType(
     {
@@ -73,7 +76,7 @@ class Gantt:
                 f'viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">',
                 f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
                 f'<text x="12" y="22" font-size="15">{escape(self._title)}</text>',
-                *self._legend(),
+                *self._legend(end),
                 *self._axis(end, height),
                 *self._rows(end, summary),
                 "</svg>",
@@ -81,9 +84,15 @@ class Gantt:
             ]
         )
 
-    def _legend(self) -> Iterator[str]:
+    def _legend(self, end: float) -> Iterator[str]:
         x = LEFT
         for name, colour in COLOURS.items():
+            if colour == _VERSION and not self._lines(end):
+                name = (
+                    f"{name} (marks above the rows)"
+                    if len(self._folds) <= MOST_FOLDS
+                    else f"{name} (not shown)"
+                )
             yield f'<rect x="{x}" y="36" width="12" height="12" fill="{colour}"/>'
             yield f'<text x="{x + 17}" y="46">{name}</text>'
             x += 32 + 7 * len(name)
@@ -107,8 +116,6 @@ class Gantt:
             parts.append("cut off where the picture is full")
         if any(_windows(profile, end) > MOST_WINDOWS for profile in self._shown):
             parts.append("windows in which a client is down are too many to be shown")
-        if len(self._folds) > MOST_FOLDS:
-            parts.append("new versions are too many to be shown")
         return "".join(f"; {part}" for part in parts)
 
     def _rows(self, end: float, summary: Summary) -> Iterator[str]:
@@ -124,14 +131,19 @@ class Gantt:
         for row in self._work:
             yield from self._bars(row, TOP + ROW * self._line[row.client] + (ROW - BAR) // 2, end)
         if len(self._folds) <= MOST_FOLDS:
-            bottom = TOP + ROW * len(self._shown)
+            lines = self._lines(end)
+            top, bottom = (TOP, TOP + ROW * len(self._shown)) if lines else (TOP - MARK, TOP)
             for at in self._folds:
                 if at <= end:
                     x = _x(at, end)
                     yield (
-                        f'<line x1="{x}" y1="{TOP}" x2="{x}" y2="{bottom}" stroke="{_VERSION}" '
+                        f'<line x1="{x}" y1="{top}" x2="{x}" y2="{bottom}" stroke="{_VERSION}" '
                         'stroke-opacity="0.6"/>'
                     )
+
+    def _lines(self, end: float) -> bool:
+        """Whether the new versions are few enough for lines through all rows."""
+        return sum(at <= end for at in self._folds) <= MOST_LINES
 
     def _down(self, profile: ClientProfile, y: int, end: float) -> Iterator[str]:
         at, availability = 0.0, profile.availability
