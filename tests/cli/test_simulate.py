@@ -138,6 +138,15 @@ def test_an_interrupted_run_is_compared_with_what_it_had(tmp_path: Path) -> None
     assert "as many updates" not in simulate("--run", past, "--until", 1).stdout
 
 
+def test_what_another_scheduler_needs_can_be_set(tmp_path: Path) -> None:
+    compass = ["--run", past_run(tmp_path), "--set", "server_configs.scheduler=CompassScheduler"]
+    result = simulate(*compass)
+    assert result.exit_code == 2
+    assert "such as --set 'server_configs.scheduler_kwargs={max_local_steps: 100}'" in result.stderr
+    settings = "{max_local_steps: 10, min_local_steps: 2, speed_momentum: 0.9, latest_time_factor: 1.5}"
+    assert simulate(*compass, "--set", f"server_configs.scheduler_kwargs={settings}").exit_code == 0
+
+
 def test_absurd_durations_are_told_in_years(tmp_path: Path) -> None:
     profiles = tmp_path / "profiles.yaml"
     one = ["--set", "server_configs.num_global_epochs=1", "--profiles", profiles]

@@ -123,6 +123,7 @@ def _without(line: str, ends: tuple[str, ...]) -> str:
 def test_a_page_does_what_it_says(name: str, shorter: str, tmp_path: Path) -> None:
     page = read(ROOT / "docs" / f"{name}.md")
     session = Session(tmp_path, shorter)
+    (tmp_path / "appfl_gc").symlink_to(ROOT)  # the checkout that pages speak of
     compared = 0
     for block, printed in walk(page, session):
         if "appfl.comm.grpc" in block.text:

@@ -30,6 +30,10 @@ MOST_CLIENTS = 12
 """More clients than this are shown by group."""
 
 MOST_GROUPS = 30
+IN_PLACE_OF_THE_RUNS = (
+    "Hint: What the run's configuration lacks can be set, such as --set 'server_configs.scheduler_kwargs="
+    "{max_local_steps: 100}', or comes from a file: --server_config FILE."
+)
 YEAR = 365.25 * 86400
 LONG = 3
 """From so many years on, a duration is not told in days."""
@@ -155,6 +159,8 @@ def simulate(ctx: click.Context, /, **parsed: object) -> None:
         _simulate(Options(**parsed))  # type: ignore[arg-type]
     except ConfigError as error:
         tell_diagnostics(error.diagnostics)
+        if parsed["run"] is not None and parsed["server_config"] is None:
+            click.echo(IN_PLACE_OF_THE_RUNS, err=True)
         ctx.exit(ExitCode.CONFIGURATION)
 
 
