@@ -121,7 +121,7 @@ class IdleCalls:
 
     def train(self, client: ClientConfig) -> Call:
         number = next(self._round)
-        call = self._calls.train(client, number, 0, {}, number - 1)
+        call = self._calls.train(client, number, 0, {}, acknowledged=number - 1, state_of=0)
         grant = self._store.grant([self._model], self._model.size)
         return replace(call, payloads={"model": self._model}, args={**call.args, "grant": grant})
 

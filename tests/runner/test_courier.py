@@ -70,7 +70,7 @@ class Desk:
         self.arena = Arena(layout.spec, 4)
         self.stop = threading.Event()
         self.routes = Routes(routes, dict.fromkeys(routes, PLAIN), layout)
-        self.model = GlobalModel(directory, initial)
+        self.model = GlobalModel(directory, initial, frozenset())
         self.courier = Courier(self.routes, self.model, self.arena, self.inbox, self.stop)
 
     def calls(self, *clients: str) -> list[tuple[Call, int]]:

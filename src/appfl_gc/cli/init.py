@@ -25,6 +25,11 @@ FILES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+ELSEWHERE: Mapping[str, str] = MappingProxyType(
+    {"resources/config_gc/mnist/server_fedcompass.yaml": "server.yaml"}
+)
+"""What texts name beside ``FILES``, and what stands in its place: the script begins with another configuration."""
+
 README = """\
 # Federated learning with appfl_gc
 
@@ -87,7 +92,7 @@ def example_files() -> dict[str, str]:
     texts = {}
     for path, name in FILES.items():
         text = (examples / path).read_text(encoding="utf-8")
-        for other, new in FILES.items():
+        for other, new in (*FILES.items(), *ELSEWHERE.items()):
             text = text.replace(f"./{other}", f"./{new}")
         texts[name] = text
     return {**texts, "README.md": README}
