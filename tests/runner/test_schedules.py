@@ -8,16 +8,13 @@ from typing import Any
 
 import pytest
 
-from appfl_gc.aggregator.registry import updates_per_aggregation
 from appfl_gc.config import load
 from appfl_gc.protocol.schedule import Aggregate, Arrived, Dispatch, Timer, WakeAt
-from appfl_gc.protocol.seeds import derive_seed
-from appfl_gc.runner import federated_run
+from appfl_gc.runner import algorithms, federated_run
 from appfl_gc.runner.api import RunResult
 from appfl_gc.runner.events import ClientTrained, Outcome, RoundFinished, RunEvent
 from appfl_gc.runner.replay import first_difference, recorded_steps
 from appfl_gc.scheduler.base import Scheduler
-from appfl_gc.scheduler.registry import make_scheduler
 from tests.runner.conftest import Heard, train
 from tests.small_federation import DATASET, SmallFederation
 
@@ -77,12 +74,7 @@ def finished(
 def scheduler_of(federation: SmallFederation) -> Scheduler:
     """A new scheduler, as the run made its own."""
     configs = load(*federation.write())
-    server, kwargs = configs.server_configs, configs.aggregator_kwargs()
-    seed = derive_seed(configs.clients[0].model_configs.seed, 0, "", "scheduler")
-    buffered = updates_per_aggregation(server.aggregator, kwargs)
-    return make_scheduler(
-        server.scheduler, server.num_global_epochs, configs.scheduler_kwargs(), seed, buffered
-    )
+    return algorithms.scheduler_of(configs, None, configs.clients[0].model_configs.seed)
 
 
 def test_the_journal_replays_to_the_same_actions(

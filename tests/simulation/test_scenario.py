@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
 from appfl_gc.config.diagnostic import ConfigError, Severity
 from appfl_gc.protocol.errors import AppflGcError, UsageError, UserCodeError
+from appfl_gc.runner import algorithms
 from appfl_gc.scheduler.asynchronous import AsyncScheduler
 from appfl_gc.simulation import scenario as module
 from appfl_gc.simulation.engine import simulate
@@ -155,12 +157,14 @@ def test_a_clients_file_says_how_many_there_are(tmp_path: Path, past: Path) -> N
         prepare(Request(client_config=clients))
 
 
-@pytest.mark.parametrize("part", ["make_scheduler", "make_aggregator"])
-def test_a_wrong_setting_is_no_failure_of_the_users_code(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("place", "part"), [(algorithms, "make_scheduler"), (module, "make_aggregator")])
+def test_a_wrong_setting_is_no_failure_of_the_users_code(
+    place: ModuleType, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*arguments: object) -> None:
         raise UserCodeError("The setting is wrong.", "Correct it.")
 
-    monkeypatch.setattr(module, part, refuse)
+    monkeypatch.setattr(place, part, refuse)
     scenario = prepare(Request())
     with pytest.raises(UsageError, match=r"The setting is wrong\.\nHint: Correct it\."):
         scenario.scheduler()

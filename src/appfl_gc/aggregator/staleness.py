@@ -20,17 +20,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from appfl_gc.aggregator.arguments import number
+from appfl_gc.config.names import STALENESS_ARGUMENTS
 from appfl_gc.protocol.errors import UserCodeError
 
 Discount: TypeAlias = Callable[[int], float]
 """From a staleness in versions to the factor of the weight."""
 
-_FORMULAS: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
-    "constant": ((), lambda t: 1.0),
-    "polynomial": (("a",), lambda t, a: (1.0 + t) ** -a),
-    "hinge": (("a", "b"), lambda t, a, b: 1.0 if t <= b else 1.0 / (a * (t - b) + 1.0)),
-    "harmonic": (("beta",), lambda t, beta: 1.0 / (1.0 + beta * t)),
-    "exponential": (("beta",), lambda t, beta: math.exp(-beta * t)),
+_FORMULAS: dict[str, Callable[..., float]] = {
+    "constant": lambda t: 1.0,
+    "polynomial": lambda t, a: (1.0 + t) ** -a,
+    "hinge": lambda t, a, b: 1.0 if t <= b else 1.0 / (a * (t - b) + 1.0),
+    "harmonic": lambda t, beta: 1.0 / (1.0 + beta * t),
+    "exponential": lambda t, beta: math.exp(-beta * t),
 }
 NAMES = tuple(_FORMULAS)
 
@@ -47,8 +48,8 @@ def discount(name: str, kwargs: Mapping[str, Any]) -> Discount:
     """
     if name not in _FORMULAS:
         raise UserCodeError(f"staleness_fn is {name!r}; there are {', '.join(NAMES)}.")
-    wanted, formula = _FORMULAS[name]
-    known = sorted({key for keys, _ in _FORMULAS.values() for key in keys})
+    wanted, formula = STALENESS_ARGUMENTS[name], _FORMULAS[name]
+    known = sorted({key for keys in STALENESS_ARGUMENTS.values() for key in keys})
     for key in kwargs:
         if key not in known:
             raise UserCodeError(f"staleness_fn_kwargs has {key!r}; known are {', '.join(known)}.")

@@ -49,6 +49,15 @@ TRAINERS = {
 }
 """Published trainers; True for those that work."""
 
+STALENESS_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "constant": (),
+    "polynomial": ("a",),
+    "hinge": ("a", "b"),
+    "harmonic": ("beta",),
+    "exponential": ("beta",),
+}
+"""Staleness functions, and the keys of ``staleness_fn_kwargs`` that each needs."""
+
 TORCH_OPTIMISERS = (
     "ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam", "RAdam",
     "RMSprop", "Rprop", "SGD", "SparseAdam",

@@ -10,7 +10,14 @@ from types import MappingProxyType
 from appfl_gc.config.document import KeyPath
 from appfl_gc.config.federation import LOCAL
 from appfl_gc.config.findings import did_you_mean, nearest
-from appfl_gc.config.names import AGGREGATORS, SCHEDULERS, TORCH_LOSSES, TORCH_OPTIMISERS, TRAINERS
+from appfl_gc.config.names import (
+    AGGREGATORS,
+    SCHEDULERS,
+    STALENESS_ARGUMENTS,
+    TORCH_LOSSES,
+    TORCH_OPTIMISERS,
+    TRAINERS,
+)
 from appfl_gc.config.schema.aggregator_kwargs import AGGREGATOR_KWARGS, FedQueueKwargs
 from appfl_gc.config.schema.block import Block, freeze
 from appfl_gc.config.schema.client import Client
@@ -34,17 +41,6 @@ READ_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Settings that some trainers read, by key."""
-
-STALENESS_ARGUMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "constant": (),
-        "polynomial": ("a",),
-        "hinge": ("a", "b"),
-        "harmonic": ("beta",),
-        "exponential": ("beta",),
-    }
-)
-"""What each staleness function needs."""
 
 
 def check_client(client: Client, check: TypedCheck) -> None:

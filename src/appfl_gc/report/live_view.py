@@ -254,7 +254,7 @@ def _table(run: RunProgress, clients: Sequence[ClientProgress], width: int) -> T
     table.add_column("client", width=name_width, no_wrap=True, overflow="ellipsis")
     for column in columns:
         table.add_column(
-            "task" if column.title == "round" and run.counts is Counts.UPDATES else column.title,
+            run.task if column.title == "round" else column.title,
             width=column.width,
             justify="right" if column.right else "left",
             no_wrap=True,

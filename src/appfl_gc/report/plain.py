@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import TextIO
 
 from appfl_gc.protocol.wire import clean_text
@@ -26,10 +25,8 @@ from appfl_gc.runner.events import (
     RunEvent,
     RunStarted,
 )
-from appfl_gc.scheduler.base import Counts
 
 CLIENTS_NAMED = 20
-_TASK: Mapping[Counts, str] = MappingProxyType({Counts.ROUNDS: "Round", Counts.UPDATES: "Task"})
 MOVING_TOLD_EVERY = 10.0
 """Seconds between two lines about payloads that take their time."""
 
@@ -111,7 +108,7 @@ class PlainDisplay:
             case ClientTrained() if len(run.clients) <= CLIENTS_NAMED:
                 timing, steps = event.timing, f"{event.steps} step{'' if event.steps == 1 else 's'}"
                 yield (
-                    f"{_TASK[run.counts]} {event.round}: {event.client} trained {steps}"
+                    f"{run.task.capitalize()} {event.round}: {event.client} trained {steps}"
                     f" on {event.sample_size} samples{_metrics_text(event.metrics)};"
                     f" queue {seconds_text(timing.queue)}, compute {seconds_text(timing.compute)},"
                     f" transfer {seconds_text(timing.transfer)}"
@@ -165,8 +162,8 @@ class PlainDisplay:
 
     def _failed(self, event: ClientFailed) -> Iterator[str]:
         what = "failed" if event.final else "failed and may be tried again"
-        task = _TASK[self._progress.counts]
-        when = f"{task} {event.round}" if event.round else f"Before the first {task.lower()}"
+        task = self._progress.task
+        when = f"{task.capitalize()} {event.round}" if event.round else f"Before the first {task}"
         yield f"{when}: {event.client} {what}: {event.error}"
 
 

@@ -132,6 +132,11 @@ class RunProgress:
         """What is counted up to ``epochs``: ``round`` or ``update``."""
         return "round" if self.counts is Counts.ROUNDS else "update"
 
+    @property
+    def task(self) -> str:
+        """What a client's dispatches are numbered as: ``round``, or ``task`` where there are no rounds."""
+        return "round" if self.counts is Counts.ROUNDS else "task"
+
     def apply(self, event: RunEvent) -> None:
         """Take one event in."""
         match event:

@@ -6,7 +6,7 @@ import json
 import logging
 import queue
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -396,9 +396,11 @@ class FederatedRun:
             actions=[step_to_json(action) for action in actions],
         )
         ready: list[tuple[Call, int]] = []
+        sent: set[str] = set()
         for action in actions:
             if isinstance(action, Dispatch):
-                self._check_free(action.client, [call.identity.client for call, _ in ready])
+                self._check_free(action.client, sent)
+                sent.add(action.client)
                 ready.append((self._call_of(action, first=not ready), action.version))
             else:
                 self._parts.outgoing.request(ready)
@@ -423,7 +425,7 @@ class FederatedRun:
             case Finish():
                 self.ending.be(Outcome.PARTIAL if self.ending.set_aside else Outcome.FINISHED)
 
-    def _check_free(self, client: str, sent: Sequence[str]) -> None:
+    def _check_free(self, client: str, sent: Set[str]) -> None:
         """Raise ``UserCodeError`` if ``client`` can't get work: it takes no part, works, or is among ``sent``."""
         if client not in self._parts.policy.active:
             raise UserCodeError(f"The scheduler dispatched to client {client!r}, which takes no part.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from appfl_gc.aggregator import user_class as user_aggregator
-from appfl_gc.aggregator.base import Aggregator
-from appfl_gc.aggregator.registry import make_aggregator, updates_per_aggregation
-from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import Federation
 from appfl_gc.payload import codec, model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Layout
-from appfl_gc.protocol.errors import UpdateRefusedError, UsageError, UserCodeError
+from appfl_gc.protocol.errors import UpdateRefusedError, UsageError
 from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.protocol.update_spec import Meaning, UpdateSpec
+from appfl_gc.runner.algorithms import aggregator_of, scheduler_of, updates_per_fold
 from appfl_gc.runner.calls import CallFactory
 from appfl_gc.runner.courier import Courier
 from appfl_gc.runner.dispatcher import Dispatcher
@@ -44,9 +40,6 @@ from appfl_gc.runner.route_setup import make_routes
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.server_sources import ServerSources
 from appfl_gc.runner.validation import ServerValidation
-from appfl_gc.scheduler import user_class as user_scheduler
-from appfl_gc.scheduler.base import Scheduler
-from appfl_gc.scheduler.registry import make_scheduler
 from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
 from appfl_gc.site.host import environment_record
 from appfl_gc.site.source_loader import SourceLoader
@@ -110,16 +103,15 @@ def set_up(
     )
     stack.callback(routes.close, lambda text: recorder.log(text, logging.WARNING))
     stack.callback(planes.plane.close)
-    buffered = _updates_per_aggregation(federation)
-    arena = Arena(update_spec, 2 * len(names) + buffered, directory.payloads)
+    arena = Arena(update_spec, 2 * len(names) + updates_per_fold(federation), directory.payloads)
     stack.callback(arena.close)
     global_model = GlobalModel(directory, initial, frozenset(delta_names(model)))
     courier = Courier(routes, global_model, arena, inbox, stop)
     stack.callback(courier.close)
     load_state(model, model_file.open(initial))
     validation = _validation(federation, sources, seed)
-    scheduler = _scheduler(federation, sources, seed, buffered)
-    aggregator = _aggregator(federation, sources, model, recorder)
+    scheduler = scheduler_of(federation, sources.load("scheduler"), seed)
+    aggregator = aggregator_of(federation, sources.load("aggregator"), model, recorder.logger)
 
     run_id = directory.path.name
     compression = {name: routes.compression(name) for name in names}
@@ -225,45 +217,3 @@ def _validation(federation: Federation, sources: ServerSources, seed: int) -> Se
         federation.server_configs.device,
         {"batch_size": configs.batch_size, "shuffle": configs.shuffle, "num_workers": configs.num_workers},
     )
-
-
-def _updates_per_aggregation(federation: Federation) -> int:
-    server = federation.server_configs
-    if server.aggregator_path:
-        return 1
-    return updates_per_aggregation(server.aggregator, federation.aggregator_kwargs())
-
-
-def _scheduler(federation: Federation, sources: ServerSources, seed: int, buffered: int) -> Scheduler:
-    server, kwargs = federation.server_configs, federation.scheduler_kwargs()
-    own = sources.load("scheduler")
-    if own is not None:
-        return user_scheduler.adapt(own.target, server.num_global_epochs, kwargs)
-    with _no_user_code():
-        return make_scheduler(
-            server.scheduler,
-            server.num_global_epochs,
-            kwargs,
-            derive_seed(seed, 0, "", "scheduler"),
-            buffered,
-        )
-
-
-def _aggregator(
-    federation: Federation, sources: ServerSources, model: nn.Module, recorder: Recorder
-) -> Aggregator | UserClassAggregator:
-    kwargs = federation.aggregator_kwargs()
-    own = sources.load("aggregator")
-    if own is not None:
-        return user_aggregator.adapt(own.target, kwargs, model, recorder.logger)
-    with _no_user_code():
-        return make_aggregator(federation.server_configs.aggregator, kwargs)
-
-
-@contextlib.contextmanager
-def _no_user_code() -> Iterator[None]:
-    """What is wrong inside is the configuration's fault: no code of the user runs."""
-    try:
-        yield
-    except UserCodeError as error:
-        raise UsageError(error.message, error.hint) from None

@@ -111,16 +111,10 @@ class AsyncScheduler:
         """Send the current version to idle clients as long as their updates can be used; hold the newcomers else."""
         roster = self._roster
         actions: list[Action] = []
-        while roster.idle and self._places(now) > 0:
+        while roster.idle and self._quota.places(len(roster.busy), self._overdue, now) > 0:
             client = next(iter(roster.idle))
             actions.append(roster.dispatch(client))
             self._overdue.began(client, now)
         held = [client for client in newcomers if client in roster.idle]
         actions += [Hold(client, "the other clients bring the last updates") for client in held]
         return [*actions, *self._overdue.wake(now)] if roster.idle else actions
-
-    def _places(self, now: float) -> int:
-        """Dispatches that may go out; those that are overdue are looked for where that matters."""
-        if self._quota.places(len(self._roster.busy) - len(self._overdue.clients)) <= 0:
-            self._overdue.look(now)
-        return self._quota.places(len(self._roster.busy) - len(self._overdue.clients))

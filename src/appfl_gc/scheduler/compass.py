@@ -283,7 +283,7 @@ class CompassScheduler:
         idle = dict.fromkeys(c for c in newcomers if c in roster.idle and c not in self._group_of)
         self._ready.update(idle)
         actions: list[Action] = []
-        while self._ready and self._places(now) > 0:
+        while self._ready and self._quota.places(len(roster.busy), self._overdue, now) > 0:
             client = next(iter(self._ready))
             del self._ready[client]
             actions += self._assign(client, now)
@@ -298,12 +298,6 @@ class CompassScheduler:
         if self._general and not roster.busy:
             actions += self._fold(self._take_general())
         return actions
-
-    def _places(self, now: float) -> int:
-        """Dispatches that may go out; those that are overdue are looked for where that matters."""
-        if self._quota.places(len(self._roster.busy) - len(self._overdue.clients)) <= 0:
-            self._overdue.look(now)
-        return self._quota.places(len(self._roster.busy) - len(self._overdue.clients))
 
     def _assign(self, client: str, now: float) -> list[Action]:
         """Dispatch to ``client`` as many steps as bring it to a group on time (AssignGroup)."""

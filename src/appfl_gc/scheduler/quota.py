@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from appfl_gc.scheduler.overdue import Overdue
+
 
 @dataclass
 class Quota:
@@ -19,9 +21,17 @@ class Quota:
     waiting: int = 0
     folded: int = 0
 
-    def places(self, busy: int) -> int:
-        """How many more dispatches may go out while ``busy`` are under way."""
-        return self.target - self.folded - self.waiting - busy
+    def places(self, busy: int, overdue: Overdue, now: float) -> int:
+        """How many more dispatches may go out at ``now`` while ``busy`` are under way.
+
+        Those that are overdue hold no place; they are looked for where that matters.
+        """
+        if self._left(busy, overdue) <= 0:
+            overdue.look(now)
+        return self._left(busy, overdue)
+
+    def _left(self, busy: int, overdue: Overdue) -> int:
+        return self.target - self.folded - self.waiting - (busy - len(overdue.clients))
 
     @property
     def complete(self) -> bool:

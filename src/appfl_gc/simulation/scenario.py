@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appfl_gc.aggregator.base import Aggregator
-from appfl_gc.aggregator.registry import make_aggregator, updates_per_aggregation
+from appfl_gc.aggregator.registry import make_aggregator
 from appfl_gc.config.federation import ClientConfig, Federation
-from appfl_gc.protocol.errors import UsageError, UserCodeError
-from appfl_gc.protocol.seeds import derive_seed
+from appfl_gc.protocol.errors import UsageError
+from appfl_gc.runner.algorithms import no_user_code, scheduler_of
 from appfl_gc.runner.server_sources import ServerSources
-from appfl_gc.scheduler import user_class
 from appfl_gc.scheduler.base import Scheduler
-from appfl_gc.scheduler.registry import make_scheduler
 from appfl_gc.simulation.builtin_profiles import FEDERATIONS, builtin_profiles
 from appfl_gc.simulation.configuration import load_configuration
 from appfl_gc.simulation.model_learner import ModelLearner
@@ -91,7 +89,7 @@ class Scenario:
             UsageError: in place of a ``UserCodeError``, if the scheduler is not the user's own.
         """
         own = self.federation.server_configs.scheduler_path
-        return contextlib.nullcontext() if own else _no_code_of_the_user()
+        return contextlib.nullcontext() if own else no_user_code()
 
     def scheduler(self) -> Scheduler:
         """A fresh scheduler, as a run would have it; a user's file is loaded.
@@ -100,18 +98,9 @@ class Scenario:
             UsageError: if the configuration asks for one that can't be had.
             AppflGcError: if the user's own can't be made.
         """
-        server = self.federation.server_configs
-        kwargs = self.federation.scheduler_kwargs()
-        if server.scheduler_path:
-            with tempfile.TemporaryDirectory(prefix="appfl-gc-simulate-") as folder:
-                sources = ServerSources(SourceLoader(Path(folder)), dict(self.federation.sources))
-                own = sources.load("scheduler")
-                if own is not None:
-                    return user_class.adapt(own.target, server.num_global_epochs, kwargs)
-        seed = derive_seed(self.seed, 0, "", "scheduler")
-        with _no_code_of_the_user():
-            buffered = updates_per_aggregation(self.aggregator, self.federation.aggregator_kwargs())
-            return make_scheduler(server.scheduler, server.num_global_epochs, kwargs, seed, buffered)
+        with tempfile.TemporaryDirectory(prefix="appfl-gc-simulate-") as folder:
+            sources = ServerSources(SourceLoader(Path(folder)), dict(self.federation.sources))
+            return scheduler_of(self.federation, sources.load("scheduler"), self.seed)
 
     def learner(self) -> ModelLearner:
         """A fresh stub whose updates ``aggregator`` folds; raises ``UsageError`` if there is no such aggregator."""
@@ -122,17 +111,8 @@ class Scenario:
 
     def _aggregator(self) -> Aggregator:
         own = self.federation.server_configs.aggregator_path
-        with _no_code_of_the_user():
+        with no_user_code():
             return make_aggregator(self.aggregator, {} if own else self.federation.aggregator_kwargs())
-
-
-@contextlib.contextmanager
-def _no_code_of_the_user() -> Iterator[None]:
-    """What fails in here is the fault of the configuration or the profiles."""
-    try:
-        yield
-    except UserCodeError as error:
-        raise UsageError(error.message, error.hint) from error
 
 
 def prepare(request: Request) -> Scenario:
@@ -148,7 +128,7 @@ def prepare(request: Request) -> Scenario:
             "Leave one out: the file lists its clients.",
         )
     past = None if request.run is None else read_past_run(request.run)
-    with _no_code_of_the_user():
+    with no_user_code():
         profiles = _profiles(request, past)
     given_names: Sequence[str] | None = None
     if past is not None and request.profiles is not None and request.clients is None:
@@ -166,7 +146,7 @@ def prepare(request: Request) -> Scenario:
         if (built_in := _name(request, past)) in FEDERATIONS:
             profiles = builtin_profiles(str(built_in), len(names), request.seed)
         profiles = _assigned(profiles, names, notes)
-    with _no_code_of_the_user():
+    with no_user_code():
         profiles = checked(profiles)
     if federation.server_configs.aggregator_path:
         notes.append(f"Your aggregator is not simulated: {STAND_IN} folds the updates in its place.")
