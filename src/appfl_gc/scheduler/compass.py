@@ -287,7 +287,8 @@ class CompassScheduler:
             client = next(iter(self._ready))
             del self._ready[client]
             actions += self._assign(client, now)
-            self._overdue.began(client, now)
+            group = self._group_of.get(client)
+            self._overdue.began(client, now, group.arrival - now if group else 0.0)
         actions += [
             Hold(client, "the other clients bring the last updates")
             for client in idle

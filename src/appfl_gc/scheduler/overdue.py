@@ -9,15 +9,15 @@ from appfl_gc.protocol.schedule import UpdateMeta, WakeAt
 from appfl_gc.scheduler.measured import LONGEST, moving_average
 
 PATIENCE = 3.0
-"""A flight is overdue when it is out for this many times its client's average turn-around."""
+"""A flight is overdue when it is out for this many times as long as its client usually takes."""
 
 
 class Overdue:
     """Keeps how long clients usually take, and who takes much longer just now.
 
-    A client without a measurement is given the longest average of the others; while there is none, nobody is
-    overdue. The flights are looked through only when ``look`` is called at a moment at which one may have become
-    overdue, not at each event.
+    Work that is known to take longer than usual is given the longer time. A client without a measurement is given the
+    longest average of the others; while there is none, nobody is overdue. The flights are looked through only when
+    ``look`` is called at a moment at which one may have become overdue, not at each event.
 
     Attributes:
         clients: those whose flight is overdue.
@@ -26,13 +26,15 @@ class Overdue:
     def __init__(self) -> None:
         self.clients: set[str] = set()
         self._began: dict[str, float] = {}
+        self._expected: dict[str, float] = {}
         self._average: dict[str, float] = {}
         self._next = math.inf  # no flight is overdue before, as far as was looked
         self._asked = math.inf  # when a timer is to fire
 
-    def began(self, client: str, now: float) -> None:
-        """``client`` was sent work."""
+    def began(self, client: str, now: float, expected: float = 0.0) -> None:
+        """``client`` was sent work, which is ``expected`` to take so many seconds if that is known."""
         self._began[client] = now
+        self._expected[client] = expected
         if self._average and (client not in self._average or self._due(client, math.inf) < self._next):
             self._next = now
 
@@ -66,4 +68,5 @@ class Overdue:
             yield WakeAt(self._next)
 
     def _due(self, client: str, longest: float) -> float:
-        return self._began[client] + PATIENCE * self._average.get(client, longest)
+        usual = self._average.get(client, longest)
+        return self._began[client] + PATIENCE * max(usual, self._expected[client])
