@@ -172,7 +172,7 @@ def test_a_client_that_answers_late_joins_a_run_that_has_begun(
     assert result.outcome is Outcome.INTERRUPTED, result.error
     clients = [event.client for event in heard.of(ClientTrained)]  # type: ignore[union-attr]
     assert clients[:2] == ["Client1", "Client1"]
-    assert clients[-1] == "Client2"
+    assert "Client2" in clients[2:]  # and, until the interrupt has its turn, perhaps Client1 once more
     assert "Client2 join later" in (result.run_dir / "server.log").read_text()
 
 
