@@ -35,7 +35,9 @@ def site(sandbox: Sandbox, environment: None, tmp_path_factory: pytest.TempPathF
             patch.setenv(name, value)
         patch.setenv("GLOBUS_COMPUTE_USER_DIR", str(site.directory))
         log_in(sandbox)
-        with running(site, sandbox=sandbox):  # online: it has asked who its person is, and needs no token any more
+        with running(
+            site, sandbox=sandbox
+        ):  # online: it has asked who its person is, and needs no token any more
             yield site
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appfl_gc.protocol.errors import ErrorClass
-from appfl_gc.runner.policy import FailurePolicy, Verdict
+from appfl_gc.runner.policy.old import FailurePolicy, Verdict
 
 CLIENTS = ("A", "B", "C", "D")
 

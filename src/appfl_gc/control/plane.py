@@ -43,11 +43,15 @@ class CallState(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Progress:
-    """A call in flight reached ``state``; ``detail`` is a sentence for people, or ""."""
+    """A call in flight reached ``state``; ``detail`` is a sentence for people, or "".
+
+    ``task`` is the service's number of the call, once it has one.
+    """
 
     call: Call
     state: CallState
     detail: str = ""
+    task: str = ""
 
 
 Listener: TypeAlias = Callable[[Progress], None]
@@ -69,6 +73,18 @@ class ControlPlane(Protocol):
 
         The future's result is the reply, checked to answer this call. Its exception is always a
         ``DeliveryError`` (or a subclass): user errors are replies.
+        """
+
+    def attach(self, call: Call, group: str, task: str) -> Future[Reply]:
+        """Wait for the answer to ``call``, which an earlier process sent. Returns at once.
+
+        The future is as that of ``submit``. It fails with a ``ForgottenError`` where the control plane does not know
+        the call any more, or never did.
+
+        Args:
+            call: with the identity, attempt and nonce that it was sent with; nothing else of it need be complete.
+            group: its ``task_group``.
+            task: the service's number of it, or "" if that was not heard of.
         """
 
     def close(self) -> None:

@@ -41,6 +41,10 @@ class RoutedPlane:
         """See ``ControlPlane.submit``."""
         return self._plane_of[call.identity.client].submit(call)
 
+    def attach(self, call: Call, group: str, task: str) -> Future[Reply]:
+        """See ``ControlPlane.attach``."""
+        return self._plane_of[call.identity.client].attach(call, group, task)
+
     def close(self) -> None:
         """Close every one, also when one fails to."""
         errors: list[Exception] = []

@@ -16,6 +16,12 @@ class ErrorClass(str, enum.Enum):
     UPDATE_REFUSED = "update_refused"
     TRANSFER = "transfer"
     WORKER_LOST = "worker_lost"
+    MANAGER_LOST = "manager_lost"
+    WALLTIME = "walltime"
+    QUEUE_LIMIT = "queue_limit"
+    LATE = "late"
+    CANCELLED = "cancelled"
+    FORGOTTEN = "forgotten"
     SERVICE = "service"
     START_FAILED = "start_failed"
     ENDPOINT = "endpoint"
@@ -31,6 +37,12 @@ class ErrorClass(str, enum.Enum):
         return self in {
             ErrorClass.TRANSFER,
             ErrorClass.WORKER_LOST,
+            ErrorClass.MANAGER_LOST,
+            ErrorClass.WALLTIME,
+            ErrorClass.QUEUE_LIMIT,
+            ErrorClass.LATE,
+            ErrorClass.CANCELLED,
+            ErrorClass.FORGOTTEN,
             ErrorClass.SERVICE,
             ErrorClass.START_FAILED,
         }
@@ -131,6 +143,36 @@ class WorkerLostError(DeliveryError):
     """The worker process that ran a call ended before it replied."""
 
     error_class = ErrorClass.WORKER_LOST
+
+
+class ManagerLostError(WorkerLostError):
+    """The node, or the batch job, that ran a call ended before it replied."""
+
+    error_class = ErrorClass.MANAGER_LOST
+
+
+class WalltimeError(AppflGcError):
+    """A site stopped a task because its job is about to end; what was trained is in a checkpoint there."""
+
+    error_class = ErrorClass.WALLTIME
+
+
+class QueueLimitError(DeliveryError):
+    """A batch system took no more jobs of this user or project."""
+
+    error_class = ErrorClass.QUEUE_LIMIT
+
+
+class CancelledError(AppflGcError):
+    """A site stopped a task because nobody waits for it any more."""
+
+    error_class = ErrorClass.CANCELLED
+
+
+class ForgottenError(DeliveryError):
+    """The control plane does not know a call that was sent before; the site may still have answered it."""
+
+    error_class = ErrorClass.FORGOTTEN
 
 
 class StartFailedError(DeliveryError):

@@ -30,6 +30,8 @@ class UpdateMeta:
         timing: queue, compute and transfer seconds.
         numbers: finite numbers that the client's trainer tells, such as metrics or an ADMM penalty. A site chose
             them: who uses one checks it.
+        share: in (0, 1], the part of the work that was done before the site's job ended; 1 if all of it was. The
+            update weighs that much less.
     """
 
     update: UpdateId
@@ -38,6 +40,7 @@ class UpdateMeta:
     steps: int
     timing: Timing
     numbers: Mapping[str, float] = field(default_factory=dict)
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,14 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Refused:
-    """A client's dispatch brought no usable update and will not be tried again by the policy."""
+    """A client's dispatch brought no usable update and will not be tried again by the policy.
+
+    ``replace``: another client is to take its place, where the scheduler has one that was not drawn.
+    """
 
     update: UpdateId
     why: str
+    replace: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ from appfl_gc.runner.intake import Intake
 from appfl_gc.runner.journal import STEP, Journal
 from appfl_gc.runner.ledger import Ledger
 from appfl_gc.runner.outgoing import Outgoing
-from appfl_gc.runner.policy import FailurePolicy, Verdict
+from appfl_gc.runner.policy.old import FailurePolicy, Verdict
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.rounds import Rounds
 from appfl_gc.runner.routes import Routes

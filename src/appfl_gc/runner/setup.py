@@ -33,7 +33,7 @@ from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.metrics import MetricsFile
 from appfl_gc.runner.outgoing import Outgoing
 from appfl_gc.runner.planes import await_endpoints, make_planes
-from appfl_gc.runner.policy import FailurePolicy
+from appfl_gc.runner.policy.old import FailurePolicy
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.rounds import Rounds
 from appfl_gc.runner.route_setup import make_routes

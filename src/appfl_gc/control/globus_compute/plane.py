@@ -27,7 +27,7 @@ from appfl_gc.control.globus_compute.sending.submitter import ResultMode, Submit
 from appfl_gc.control.message import ReplyError, read_reply
 from appfl_gc.control.plane import CallState, Capabilities, Listener
 from appfl_gc.protocol.call import Call
-from appfl_gc.protocol.errors import StartFailedError
+from appfl_gc.protocol.errors import ForgottenError, StartFailedError
 from appfl_gc.protocol.reply import Reply
 
 __all__ = ["GlobusComputePlane", "PlaneSettings", "Target"]
@@ -169,6 +169,12 @@ class GlobusComputePlane:
         else:
             self._sender.send(opened)
         return opened.future
+
+    def attach(self, call: Call, group: str, task: str) -> Future[Reply]:
+        """See ``ControlPlane.attach``. Not supported yet: every call is forgotten."""
+        forgotten: Future[Reply] = Future()
+        forgotten.set_exception(ForgottenError("Attaching to calls at the service is not supported yet."))
+        return forgotten
 
     def close(self) -> None:
         """Stop at once. Calls in flight fail; the service and the sites go on with what they have."""

@@ -10,6 +10,7 @@ from appfl_gc.control.local.engine import EngineSettings, check_platform
 from appfl_gc.control.local.slot import Slot
 from appfl_gc.control.plane import Capabilities
 from appfl_gc.protocol.call import Call
+from appfl_gc.protocol.errors import ForgottenError
 from appfl_gc.protocol.reply import Reply
 
 # The engine's own limit on a result is 10 MiB of text, and base64 makes 4 bytes of 3.
@@ -46,6 +47,12 @@ class LocalPlane:
     def submit(self, call: Call) -> Future[Reply]:
         """Run ``call`` in its client's slot."""
         return self._slot_of[call.identity.client].submit(call)
+
+    def attach(self, call: Call, group: str, task: str) -> Future[Reply]:
+        """See ``ControlPlane.attach``: workers here end with their server, so there is nothing to attach to."""
+        forgotten: Future[Reply] = Future()
+        forgotten.set_exception(ForgottenError("The worker on this machine ended with its server."))
+        return forgotten
 
     def close(self) -> None:
         """End every worker at once."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from appfl_gc.site.stopping import NeverStop, StopReason, StopSignal
 from appfl_gc.site.trainer.base import LossFn, Metric, TrainRow
 
 
@@ -32,6 +33,7 @@ class TrainTask:
         logger: gets one line per epoch (per task in step mode).
         client_state: what the client's trainer remembered (``BaseTrainer.client_state``), not changed; None for its
             first task, or where that was lost.
+        stop: asked after every step.
     """
 
     model: nn.Module
@@ -48,6 +50,7 @@ class TrainTask:
     logger: Any = None
     threads: int = 0
     client_state: Mapping[str, torch.Tensor] | None = None
+    stop: StopSignal = field(default_factory=NeverStop)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class TrainOutcome:
         rows: see ``TrainResult``.
         client_state: what the trainer must remember until the client's next task; None for a trainer without such
             a state. Values may share memory with the model, as those of ``state``.
+        stopped: why it ended before its last step; None if it did not.
+        share: in (0, 1], the part of the task's steps that was done.
     """
 
     state: dict[str, torch.Tensor]
@@ -73,3 +78,5 @@ class TrainOutcome:
     metrics: dict[str, float]
     rows: tuple[TrainRow, ...] = ()
     client_state: dict[str, torch.Tensor] | None = None
+    stopped: StopReason | None = None
+    share: float = 1.0

@@ -1,0 +1,1 @@
+"""The failure policy: what a failed, late or missing client means for its round and for the run. Pure."""
