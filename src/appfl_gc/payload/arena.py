@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
+import stat
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
@@ -15,14 +18,23 @@ from typing import NoReturn
 import numpy as np
 import torch
 
-from appfl_gc.payload import codec, gate
+from appfl_gc.payload import checksum, codec, gate
 from appfl_gc.payload.codec import CODEC, Layout, Segment, torch_dtype
 from appfl_gc.payload.coding import PLAIN, Coding, decode_into
-from appfl_gc.payload.files import PIECE, map_shared, nameless_file
+from appfl_gc.payload.files import (
+    PIECE,
+    give_name,
+    map_private,
+    map_shared,
+    nameless_file,
+    open_no_link,
+    replacing,
+    write_chunks,
+)
 from appfl_gc.payload.inline_store import InlineStore
 from appfl_gc.payload.receive import bytes_of, check_size, fetch_checked, own_descriptor
 from appfl_gc.payload.store import Store, ignore
-from appfl_gc.protocol.errors import AppflGcError, TransferError, UpdateRefusedError
+from appfl_gc.protocol.errors import AppflGcError, StorageError, TransferError, UpdateRefusedError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.update_spec import ITEM_SIZE, UpdateSpec
 from appfl_gc.protocol.wire import WireError
@@ -31,6 +43,14 @@ _LONGEST_LOOK = 1 << 20
 """Bytes that are read of a payload of the wrong size to say what it is: the header of some thousand tensors."""
 _MAP_FIXED = 0x10
 _MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The file under a row: a descriptor of ours, and its checksum where that is known."""
+
+    fd: int
+    checksum: str | None
 
 
 class Arena:
@@ -62,6 +82,7 @@ class Arena:
         self._rows = _reserve(max(1, slots) * self._stride)
         self._address = ctypes.addressof(self._rows)
         self._landed: set[int] = set()
+        self._sources: dict[int, _Source] = {}
         self._lock = threading.Lock()
 
     @property
@@ -95,17 +116,101 @@ class Arena:
             TransferError: if the payload is gone or arrived with other bytes than were sent.
             UpdateRefusedError: if it does not fit the spec or is not finite; names tensor and element.
         """
-        if slot not in range(self.slots) or slot in self._landed:
-            raise AppflGcError(f"Slot {slot} of {self.slots} is not free.")
+        self._check_free(slot)
         try:
             check_size(ref, self.layout, how)
         except UpdateRefusedError as refusal:
             self._refuse_size(ref, store, refusal)
-        try:
+        with self._landing(slot):
             if ref.codec == CODEC:
                 self._land_as_it_is(slot, ref, store, arrived)
             else:
                 self._land_decoded(slot, ref, store, how, arrived)
+
+    def keep(self, slot: int, path: Path) -> str:
+        """Make the update in ``slot`` a file that outlives this process, as it arrived, whatever was done to its row.
+
+        The file has the one layout of the spec, also where the update came compressed. Where it lies in a file of
+        this process's user on the file system of ``path``, that file gets a second name; else it is copied. Nothing
+        is synced: a power failure may take the file or damage it, which its checksum tells. Once for each update,
+        by any thread.
+
+        Args:
+            slot: one that has landed, by ``land`` or ``land_kept``.
+            path: in an existing directory; what stands there is replaced.
+
+        Returns:
+            the file's checksum.
+
+        Raises:
+            AppflGcError: if the slot holds no update, or was kept before.
+            StorageError: if the file can't be written.
+        """
+        with self._lock:
+            source = self._sources.pop(slot, None) if slot in self._landed else None
+        if source is None:
+            raise AppflGcError(f"Slot {slot} holds no update, or one that was kept before.")
+        try:
+            return self._keep(source, path)
+        except OSError as error:
+            raise StorageError(
+                f"The accepted update can't be kept in {path}: {error.strerror or error}.", "Make room there."
+            ) from None
+        finally:
+            os.close(source.fd)
+
+    def _keep(self, source: _Source, path: Path) -> str:
+        named = give_name(source.fd, path)
+        if named and source.checksum is not None:
+            return source.checksum
+        running = checksum.Checksum()
+        with map_private(source.fd, self.layout.size) as buffer:
+            if named:
+                running.update(buffer)
+            else:
+                with replacing(path, fsync=False) as fd:
+                    write_chunks(fd, [buffer], running.update)
+        return str(running)
+
+    def land_kept(self, slot: int, path: Path, expected_checksum: str) -> None:
+        """Bring an update that ``keep`` made a file into a free slot, through the same gate.
+
+        Args:
+            slot: where to.
+            path: of the file, which stays.
+            expected_checksum: what ``keep`` returned.
+
+        Raises:
+            TransferError: if the file is gone, of another user, or not as it was.
+            UpdateRefusedError: if it does not fit the spec or is not finite.
+        """
+        self._check_free(slot)
+        try:
+            fd = open_no_link(path)
+        except OSError as error:
+            raise TransferError(f"The kept update {path} can't be read: {error.strerror}.") from None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+                raise TransferError(f"The kept update {path} is no file of this user.")
+            if status.st_size != self.layout.size:
+                raise TransferError(
+                    f"The kept update {path} has {status.st_size:,} bytes; expected {self.layout.size:,}."
+                )
+            with self._landing(slot):
+                self._map_file(slot, fd, expected_checksum)
+                gate.Gate(self._row(slot), self.layout, expected_checksum).finish()
+        finally:
+            os.close(fd)
+
+    def _check_free(self, slot: int) -> None:
+        if slot not in range(self.slots) or slot in self._landed:
+            raise AppflGcError(f"Slot {slot} of {self.slots} is not free.")
+
+    @contextlib.contextmanager
+    def _landing(self, slot: int) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
             self._clear(slot)
             raise
@@ -116,7 +221,7 @@ class Arena:
         fd = own_descriptor(store, ref)
         if fd is not None:
             try:
-                self._map_file(slot, fd)
+                self._map_file(slot, fd, ref.checksum)
             finally:
                 os.close(fd)
             watcher = gate.Gate(self._row(slot), self.layout, ref.checksum)
@@ -126,7 +231,7 @@ class Arena:
             watcher.finish()
             return
         with nameless_file(ref.size, self._directory) as file:
-            self._map_file(slot, file.fileno())
+            self._map_file(slot, file.fileno(), ref.checksum)
             watcher = gate.Gate(self._row(slot), self.layout, ref.checksum)
             fetch_checked(store, ref, file.fileno(), watcher, arrived)
 
@@ -137,7 +242,7 @@ class Arena:
         with nameless_file(self.layout.size, self._directory, reserve=True) as file:
             row = map_shared(file.fileno(), self.layout.size)
             decode_into(ref.codec, payload, self.layout, row, how, self._directory)
-            self._map_file(slot, file.fileno())
+            self._map_file(slot, file.fileno(), None)
         gate.Gate(self._row(slot), self.layout, None).finish()
 
     def free(self, slot: int) -> None:
@@ -196,11 +301,15 @@ class Arena:
         begin = slot * self._stride
         return memoryview(self._rows).cast("B")[begin : begin + self.layout.size]
 
-    def _map_file(self, slot: int, fd: int) -> None:
+    def _map_file(self, slot: int, fd: int, checksum_of_file: str | None) -> None:
         flags = mmap.MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE
         self._map_at(slot, self.layout.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd)
+        self._sources[slot] = _Source(os.dup(fd), checksum_of_file)
 
     def _clear(self, slot: int) -> None:
+        source = self._sources.pop(slot, None)
+        if source is not None:
+            os.close(source.fd)
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
         self._map_at(slot, self._stride, mmap.PROT_READ, flags, -1)
 

@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -143,6 +144,8 @@ def map_shared(fd: int, size: int) -> memoryview:
 def nameless_file(size: int, directory: Path | None = None, *, reserve: bool = False) -> BinaryIO:
     """A file of ``size`` zeros without a name, which goes when it is closed and nothing maps it any more.
 
+    ``give_name`` can give it one, where the file system lets it.
+
     Args:
         size: bytes.
         directory: where; None for the system's temporary directory.
@@ -153,7 +156,7 @@ def nameless_file(size: int, directory: Path | None = None, *, reserve: bool = F
         StorageError: if it cannot be made.
     """
     try:
-        file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  the caller closes it
+        file = _open_nameless(directory)
         os.ftruncate(file.fileno(), size)
         if reserve and size:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -164,3 +167,39 @@ def nameless_file(size: int, directory: Path | None = None, *, reserve: bool = F
             "Make room there. TMPDIR names the directory for temporary files.",
         ) from None
     return file
+
+
+def _open_nameless(directory: Path | None) -> BinaryIO:
+    if sys.platform == "linux":
+        flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+        # Network file systems lack such files.
+        with contextlib.suppress(OSError):
+            return os.fdopen(os.open(directory or tempfile.gettempdir(), flags, 0o600), "w+b")
+    # It opens such files too, but so that they can never get a name.
+    return tempfile.TemporaryFile(dir=directory)
+
+
+def give_name(fd: int, path: Path) -> bool:
+    """Give an open file one more name, ``path``, without copying; False where the file system does not let us.
+
+    What stood at ``path`` goes.
+    """
+    aside = f".{path.name}.{os.getpid()}.part"
+    try:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Only with a descriptor of a directory does Python follow the link to the file itself.
+        os.link(f"/proc/self/fd/{fd}", aside, dst_dir_fd=directory, follow_symlinks=True)
+        try:
+            os.replace(aside, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        finally:
+            # It is still there where both are names of one file.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(aside, dir_fd=directory)
+    except OSError:
+        return False
+    finally:
+        os.close(directory)
+    return True
