@@ -7,6 +7,8 @@ Both servers minimise the augmented Lagrangian over the global model, which has 
 
 A client therefore sends u_k = z_k - lambda_k / rho_k, or u_k = z_k + lambda_k / rho_k, and the server takes a mean. It
 needs no state, and duals take no room on the wire. Buffers and whole numbers are averaged equally.
+
+A client that did the part s_k of its work counts by that part in the mean, of this one fold.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from appfl_gc.aggregator.base import NO_ROWS, Aggregator, Block, Cohort, Seen
+from appfl_gc.aggregator.client_weights import shares
 from appfl_gc.aggregator.weighted_sum import WeightedSums
 from appfl_gc.protocol.schedule import UpdateMeta
 
@@ -37,8 +40,8 @@ class IIADMMAggregator(Aggregator):
     def weights(
         self, metas: Sequence[UpdateMeta], staleness: Sequence[int], cohort: Cohort, seen: Seen | None
     ) -> list[float]:
-        """1 / K each (see ``Aggregator.weights``)."""
-        return [1.0 / len(metas)] * len(metas)
+        """1 / K each where all did all of their work (see ``Aggregator.weights``)."""
+        return shares("equal", metas)
 
     def reduce(
         self, block: Block, weights: Sequence[float]
@@ -68,7 +71,8 @@ class ICEADMMAggregator(IIADMMAggregator):
         largest = max(good)
         typical = math.fsum(penalty / largest for penalty in good) / len(good)
         parts = [
-            penalty / largest if math.isfinite(penalty) and penalty > 0 else typical for penalty in penalties
+            meta.share * (penalty / largest if math.isfinite(penalty) and penalty > 0 else typical)
+            for meta, penalty in zip(metas, penalties, strict=True)
         ]
         total = math.fsum(parts)
         return [part / total for part in parts]

@@ -1,7 +1,11 @@
-"""How much a client counts: alike, or by its training examples (``client_weights_mode``)."""
+"""How much a client counts: alike, or by its training examples (``client_weights_mode``).
+
+An update whose client did a part of its work only (``UpdateMeta.share``) counts by that part of what it would have.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from appfl_gc.aggregator.base import Cohort
@@ -25,33 +29,35 @@ def checked_mode(mode: str, aggregator: object) -> str:
 def shares(mode: str, metas: Sequence[UpdateMeta]) -> list[float]:
     """The share of each update among those that came: K numbers of sum 1.
 
+    With s_k the part of its work that client k did, 1 for all of it.
+
     Args:
-        mode: ``sample_size`` for n_k / n with n_k training examples of client k and n of all that came; ``equal``
-            for 1 / K. Also 1 / K where the numbers of examples cannot weigh: all are 0, or one is negative or above
-            ``MOST_EXAMPLES``.
+        mode: ``sample_size`` for s_k n_k by the sum of these, with n_k training examples of client k; ``equal`` for
+            s_k by the sum of these. Also that where the numbers of examples cannot weigh: all are 0, or one is
+            negative or above ``MOST_EXAMPLES``.
         metas: of the updates.
     """
     sizes = [meta.sample_size for meta in metas]
-    if mode == "equal" or not any(sizes) or not all(map(_plausible, sizes)):
-        return [1.0 / len(metas)] * len(metas)
-    total = sum(sizes)
-    return [size / total for size in sizes]
+    alike = mode == "equal" or not any(sizes) or not all(map(_plausible, sizes))
+    parts = [meta.share * (1 if alike else meta.sample_size) for meta in metas]
+    total = math.fsum(parts)
+    return [part / total for part in parts]
 
 
 def shares_of_all(mode: str, metas: Sequence[UpdateMeta], cohort: Cohort) -> list[float]:
-    """The share of each update's client among all clients of the run, whoever came.
+    """The share of each update's client among all clients of the run, whoever came, by the part that it did.
 
     Args:
-        mode: ``sample_size`` for n_k training examples of client k by those of all clients, at most 1; ``equal`` for
-            1 by the number of clients. Also that where a number of examples cannot weigh.
+        mode: ``sample_size`` for s_k times n_k training examples of client k by those of all clients, at most 1;
+            ``equal`` for s_k by the number of clients. Also that where a number of examples cannot weigh.
         metas: of the updates.
         cohort: all clients.
     """
     alike = 1.0 / max(1, cohort.clients)
     if mode == "equal" or cohort.samples <= 0:
-        return [alike] * len(metas)
+        return [meta.share * alike for meta in metas]
     return [
-        min(1.0, meta.sample_size / cohort.samples) if _plausible(meta.sample_size) else alike
+        meta.share * (min(1.0, meta.sample_size / cohort.samples) if _plausible(meta.sample_size) else alike)
         for meta in metas
     ]
 

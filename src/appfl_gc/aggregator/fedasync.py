@@ -24,6 +24,9 @@ class FedAsyncAggregator(Aggregator):
     p_k in it, the client's share of all clients, so that a pass over all of them moves the model about as far as one
     synchronous round: the paper's alpha is alpha * p_k here.
 
+    A client that did the part s_k of its work moves the model by s_k a_k: over many versions it counts by what it
+    did, as it does in a mean.
+
     Where an update holds differences d_k to the model that was sent, w <- w - sum of a_k d_k. Both are the same for
     what is not stale. For what is, a difference adds what the client learnt, and a full model also takes back part of
     what others taught since.

@@ -18,6 +18,8 @@ from appfl_gc.protocol.schedule import UpdateMeta
 class FedAvgAggregator(Aggregator):
     """The weighted mean of the updates: w <- sum of n_k / n * w_k over the clients k that answered.
 
+    A client that did the part s_k of its work counts s_k n_k.
+
     Where an update holds differences d_k to the model that was sent (``send_gradient: True``), the same mean is
     w <- w - sum of n_k / n * d_k. Accuracy: see ``weighted_sum``.
 

@@ -17,7 +17,8 @@ class FedQueueAggregator(Aggregator):
     """The mean of the updates, weighted by s(t_k) * q_k with staleness t_k and q_k local steps really done.
 
     w <- sum of p_k x_k, or w <- w - sum of p_k d_k for differences, where p_k = s(t_k) q_k by the sum of these. Where
-    no update has steps, q_k = 1 for all.
+    no update has steps, q_k = 1 for all. What a client did not do is not among its steps, so that its share of the work
+    is not looked at.
 
     Args:
         staleness_fn: name of s (see ``staleness``).

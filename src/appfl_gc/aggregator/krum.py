@@ -20,7 +20,7 @@ class KrumAggregator(Aggregator):
 
     The score of an update is the sum of its squared distances to its K - f - 2 nearest others; the mean of the m
     updates with the smallest scores becomes the model (equal scores: in client order). m = 1 is Krum. Buffers and whole
-    numbers are those of the same updates.
+    numbers are those of the same updates. Chosen updates count alike, also where a client did a part of its work only.
 
     Up to f arbitrary updates do no harm where K >= 2 f + 3. A fold of fewer still chooses by the same rule, with at
     least one neighbour and at most K - f updates, and has no such guarantee.

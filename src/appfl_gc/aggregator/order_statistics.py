@@ -2,7 +2,7 @@
 
 Both leave out the smallest and the largest values of each element and take the mean of what is left, of buffers and
 whole numbers as well. Where updates hold differences, that is taken from the model. Updates count alike whatever
-their clients say of themselves.
+their clients say of themselves, also of how much of their work they did.
 """
 
 from __future__ import annotations

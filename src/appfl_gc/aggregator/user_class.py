@@ -24,7 +24,8 @@ class UserClassAggregator:
     The local models are the class's own: it may keep them and write to them. So all of them are in memory at
     once; a class with ``weights`` and ``reduce`` needs a few blocks only. ``set_client_sample_size(client_id, n)``
     is called before each aggregation where the class has it. Keyword arguments are passed as far as ``aggregate``
-    takes them: ``staleness``, ``local_steps`` and ``sample_sizes``, each by client.
+    takes them: ``staleness``, ``local_steps``, ``sample_sizes`` and ``shares`` (the part of its work that a client did,
+    1 for all of it), each by client.
 
     Args:
         instance: an object of the user's class.
@@ -60,6 +61,7 @@ class UserClassAggregator:
             "staleness": dict(zip(clients, staleness, strict=True)),
             "local_steps": {meta.update.client: meta.steps for meta in metas},
             "sample_sizes": {meta.update.client: meta.sample_size for meta in metas},
+            "shares": {meta.update.client: meta.share for meta in metas},
         }
         if callable(getattr(self.instance, "set_client_sample_size", None)):
             with user_errors(f"{self.name}.set_client_sample_size failed"):
