@@ -52,6 +52,11 @@ class SitePaths:
         return self.state / "clients"
 
     @property
+    def checkpoints(self) -> Path:
+        """Where interrupted tasks go on."""
+        return self.state / "checkpoints"
+
+    @property
     def audit(self) -> Path:
         """The audit file, one JSON object a line."""
         return self.home / "audit.jsonl"

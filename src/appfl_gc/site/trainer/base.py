@@ -33,6 +33,7 @@ class TrainRow:
         seconds: time of these steps and of the validation after them.
         metrics: ``train_loss``, ``val_loss``, ``val_<metric>``, or ``pre_val_...`` in row 0.
         validation_seconds: the part of ``seconds`` that was validation.
+        earlier: it was measured by an earlier attempt of the task, from whose checkpoint this one went on.
     """
 
     epoch: int
@@ -40,6 +41,7 @@ class TrainRow:
     seconds: float
     metrics: Mapping[str, float]
     validation_seconds: float = 0.0
+    earlier: bool = False
 
 
 @dataclass(frozen=True)

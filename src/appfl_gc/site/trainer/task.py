@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from appfl_gc.site.checkpoints import Checkpointer
 from appfl_gc.site.stopping import NeverStop, StopReason, StopSignal
 from appfl_gc.site.trainer.base import LossFn, Metric, TrainRow
 
@@ -34,6 +35,10 @@ class TrainTask:
         client_state: what the client's trainer remembered (``BaseTrainer.client_state``), not changed; None for its
             first task, or where that was lost.
         stop: asked after every step.
+        checkpoint: where the task goes on if it was interrupted, and what it writes while it works; None for a task
+            that begins anew each time.
+        on_step: told after every step how many steps of the task are done, and how many there are (0: unknown). It
+            must take no time.
     """
 
     model: nn.Module
@@ -51,6 +56,8 @@ class TrainTask:
     threads: int = 0
     client_state: Mapping[str, torch.Tensor] | None = None
     stop: StopSignal = field(default_factory=NeverStop)
+    checkpoint: Checkpointer | None = None
+    on_step: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,10 @@ class TrainOutcome:
 
     Attributes:
         state: the update's tensors on the CPU, in the model's order. Values may share memory with the task's
-            model: encode them before the model is used again.
+            model: encode them before the model is used again. Empty where the task was stopped and nothing of it is
+            to be sent (see ``answers``).
         deltas: names of the tensors that are received minus new (``send_gradient: True``).
-        steps: optimiser steps really run.
+        steps: optimiser steps really run, those of earlier attempts included.
         sample_size: training samples of the client.
         metrics: see ``TrainResult``; for a user's trainer also the numbers of its metadata.
         rows: see ``TrainResult``.
@@ -69,6 +77,8 @@ class TrainOutcome:
             a state. Values may share memory with the model, as those of ``state``.
         stopped: why it ended before its last step; None if it did not.
         share: in (0, 1], the part of the task's steps that was done.
+        checkpoint_steps: steps in the checkpoint that a later attempt goes on from; 0: it begins anew.
+        steps_before: those of ``steps`` that an earlier attempt had done.
     """
 
     state: dict[str, torch.Tensor]
@@ -80,3 +90,15 @@ class TrainOutcome:
     client_state: dict[str, torch.Tensor] | None = None
     stopped: StopReason | None = None
     share: float = 1.0
+    checkpoint_steps: int = 0
+    steps_before: int = 0
+
+    @property
+    def answers(self) -> bool:
+        """Whether there is an update to send; if not, ``stopped`` says why, and ``state`` is empty."""
+        return self.stopped is None or bool(self.state)
+
+    @property
+    def validation_seconds(self) -> float:
+        """Time that this attempt spent on validation."""
+        return sum(row.validation_seconds for row in self.rows if not row.earlier)
