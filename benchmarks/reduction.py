@@ -9,6 +9,7 @@ For each number of clients K it times, in GB/s of client bytes (best of several,
 * ``fold``: ``FedAvgAggregator.reduce`` block by block into memory, without a file;
 * ``reduce``: ``reduction.aggregate`` with it, from the arena to a new file in the page cache;
 * ``all``: ``land`` and then ``reduce``;
+* ``norm``: the norm of each update, which ``max_update_norm`` asks for;
 * ``FedAdam``, ``Krum``, ``Median``: as ``reduce`` with these aggregators, as a share of its rate. FedAdam reads and
   writes two rows of state beside the model, Krum reads the updates twice.
 
@@ -40,6 +41,7 @@ from appfl_gc.aggregator.krum import KrumAggregator
 from appfl_gc.aggregator.order_statistics import CoordinateMedianAggregator
 from appfl_gc.aggregator.reduction import aggregate
 from appfl_gc.aggregator.server_optimisers import FedAdamAggregator
+from appfl_gc.aggregator.update_norm import update_norm
 from appfl_gc.payload import model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Encoding, spec_of
@@ -143,6 +145,7 @@ class Bench:
             self.out.unlink()
             self.note("write", self.write)
             self.out.unlink()
+            self.note("norm", lambda: self.norms(arena))
             for name, aggregator in OTHERS.items():
                 self.note(name, partial(self.reduce, arena, aggregator))
             self.floors(arena)
@@ -164,6 +167,11 @@ class Bench:
             threads=self.threads,
             durable=False,
         )
+
+    def norms(self, arena: Arena) -> None:
+        trained = frozenset(tensor.name for tensor in self.spec.tensors)
+        for slot in self.slots:
+            update_norm(arena, slot, self.current, trained, self.threads)
 
     def write(self) -> None:
         chunk = memoryview(bytearray(LARGEST_BLOCK * 4))
@@ -196,13 +204,16 @@ class Bench:
         """A row of the table."""
         total = sum(ref.size for ref in self.refs) / 1e9
         rates = {
-            name: total / self.best[name] for name in ("read", "mv", "mv*", "land", "fold", "reduce", "all")
+            name: total / self.best[name]
+            for name in ("read", "mv", "mv*", "land", "norm", "fold", "reduce", "all")
         }
         return {
             "threads": self.threads,
             "K": self.clients,
             **{name: round(rate, 1) for name, rate in rates.items()},
             **{name: round(self.best["reduce"] / self.best[name], 2) for name in OTHERS},
+            "norm/read": round(rates["norm"] / rates["read"], 2),
+            "norm/land": round(rates["norm"] / rates["land"], 2),
             "fold/mv": round(rates["fold"] / rates["mv"], 2),
             "reduce/mv": round(rates["reduce"] / rates["mv"], 2),
             "all/mv": round(rates["all"] / rates["mv"], 2),
