@@ -12,6 +12,7 @@ from pathlib import Path
 from appfl_gc.payload import checksum
 from appfl_gc.payload.encoded import Encoded, MappedFile
 from appfl_gc.payload.files import PIECE, open_regular, replacing, sync_directory, write_all, write_chunks
+from appfl_gc.payload.mailbox.file import FileServerMailbox, remove_mailboxes
 from appfl_gc.payload.store import ignore
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
@@ -144,8 +145,13 @@ class FileStore:
         if isinstance(locator, str) and LOCATOR.fullmatch(locator):
             (self.directory / locator).unlink(missing_ok=True)
 
+    def mailbox(self, public: Mapping[str, Json] | None = None) -> FileServerMailbox:
+        """See ``Store.mailbox``."""
+        return FileServerMailbox(self.directory, None if public is None else str(public.get("name")))
+
     def sweep(self) -> None:
-        """See ``Store.sweep``: the run directory's owner removes it."""
+        """See ``Store.sweep``: mailboxes go; the run directory's owner removes the rest."""
+        remove_mailboxes(self.directory)
 
     def close(self) -> None:
         """See ``Store.close``."""

@@ -69,6 +69,9 @@ class InlineStore:
     def withdraw(self, grant: Mapping[str, Json]) -> None:
         """See ``Store.withdraw``: there is nothing to end."""
 
+    def mailbox(self, public: Mapping[str, Json] | None = None) -> None:
+        """See ``Store.mailbox``; there are none."""
+
     def sweep(self) -> None:
         """See ``Store.sweep``: the run directory's owner removes it."""
 

@@ -11,6 +11,7 @@ from appfl_gc.protocol.wire import Json
 if TYPE_CHECKING:
     # Torch comes with it, which a store does not need.
     from appfl_gc.payload.encoded import Encoded
+    from appfl_gc.payload.mailbox.base import ServerMailbox
 
 
 def ignore(_done: int) -> None:
@@ -79,6 +80,17 @@ class Store(Protocol):
 
         Raises:
             TransferError: if the store can't be reached.
+        """
+
+    def mailbox(self, public: Mapping[str, Json] | None = None) -> ServerMailbox | None:
+        """A new mailbox for one call; None where the store has none.
+
+        Args:
+            public: ``ServerMailbox.public`` of a mailbox that was made before, also by an earlier process; that one
+                is then returned.
+
+        Raises:
+            TransferError: if the store can't be reached, or never gave ``public``.
         """
 
     def sweep(self) -> object:

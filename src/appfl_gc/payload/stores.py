@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from appfl_gc.payload.encoded import Encoded
 from appfl_gc.payload.file_store import LOCATOR, FileStore
 from appfl_gc.payload.inline_store import InlineStore
+from appfl_gc.payload.mailbox.base import ServerMailbox
 from appfl_gc.payload.store import Store, ignore
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.reference import Ref
@@ -67,6 +68,10 @@ class Stores:
         large = grant.get("large")
         if self.large is not None and isinstance(large, dict):
             self.large.withdraw(large)
+
+    def mailbox(self, public: Mapping[str, Json] | None = None) -> ServerMailbox | None:
+        """See ``Store.mailbox``: in the larger store, wherever the call's payloads go."""
+        return None if self.large is None else self.large.mailbox(public)
 
     def sweep(self) -> None:
         """See ``Store.sweep``."""

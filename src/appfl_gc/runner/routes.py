@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from appfl_gc.payload import coding
 from appfl_gc.payload.codec import Layout
 from appfl_gc.payload.coding import Coding
+from appfl_gc.payload.mailbox.base import ServerMailbox
 from appfl_gc.payload.stores import Stores
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
@@ -68,6 +69,22 @@ class Routes:
             if how.key is not None and route.stores.remote:
                 grant[name] = base64.b64encode(how.key).decode()
         return grant
+
+    def mailbox(self, client: str) -> ServerMailbox | None:
+        """A new mailbox for one call of ``client``; None where no store that both sides reach has mailboxes.
+
+        Raises:
+            TransferError: if the store can't be reached.
+        """
+        return self._route_of[client].stores.mailbox()
+
+    def mailbox_again(self, client: str, public: Mapping[str, Json]) -> ServerMailbox | None:
+        """The mailbox of an earlier call of ``client``, from what the journal has of it (``ServerMailbox.public``).
+
+        Raises:
+            TransferError: if the store can't be reached, or never gave it.
+        """
+        return self._route_of[client].stores.mailbox(public)
 
     def compression(self, client: str) -> dict[str, Json]:
         """How ``client`` compresses its update, and how the model is compressed; as calls carry it."""

@@ -120,6 +120,9 @@ class ProxyStoreStore:
             raise TransferError("A grant has a locator that this store never gave.")
         self._removal.withdraw(base)
 
+    def mailbox(self, public: Mapping[str, Json] | None = None) -> None:
+        """See ``Store.mailbox``; there are none."""
+
     def sweep(self, seconds: float = SWEEP_SECONDS) -> None:
         """See ``Store.sweep``: what sites were to put, or were not to put any more, and what the server has put.
 

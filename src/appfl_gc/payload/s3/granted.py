@@ -98,6 +98,9 @@ class GrantedS3:
         """See ``Store.withdraw``: only the server may."""
         raise TransferError("A site can't withdraw a grant of the S3 store; the server does.")
 
+    def mailbox(self, public: Mapping[str, Json] | None = None) -> None:
+        """See ``Store.mailbox``; there are none."""
+
     def sweep(self) -> None:
         """See ``Store.sweep``: the server's to do."""
 
@@ -130,15 +133,16 @@ def from_grant(
     return GrantedS3(
         locator,
         part_bytes,
-        [_url(part) for part in parts],
-        {name: _url(url) for name, url in read.items()},
+        [signed_url(part) for part in parts],
+        {name: signed_url(url) for name, url in read.items()},
         stop,
         patience=patience,
         deadlines=deadlines,
     )
 
 
-def _url(value: Json) -> str:
+def signed_url(value: Json) -> str:
+    """``value`` if it can be the URL of a store, else ``WireError``."""
     if isinstance(value, str) and len(value) <= _LONGEST_URL and value.isascii() and value.isprintable():
         try:
             parts = urlsplit(value)

@@ -25,6 +25,10 @@ class GrantEndedError(TransferError):
     """The store refused a signed URL: its time is over, or the signer lost the right. Another grant may help."""
 
 
+class AbsentError(TransferError):
+    """The store says that there is no such object."""
+
+
 def refused(answer: requests.Response, host: str, what: str) -> TransferError:
     """The error that an answer of status 300 or more stands for; reads its body.
 
@@ -53,7 +57,7 @@ def refused(answer: requests.Response, host: str, what: str) -> TransferError:
             "server's rights to the bucket and at its clock.",
         )
     if status == 404:
-        return TransferError(
+        return AbsentError(
             f"The S3 store at {host} refused {what} ({said}): the payload or its bucket is not there.",
             "It may have been removed by the run itself, by `appfl-gc runs clean`, or by a rule of the bucket.",
         )

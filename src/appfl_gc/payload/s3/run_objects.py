@@ -108,6 +108,18 @@ class RunObjects:
         for item in items:
             yield item["Key"], item["UploadId"]
 
+    def put_small(self, locator: str, content: bytes) -> None:
+        """Put an object of a few bytes.
+
+        Raises:
+            TransferError, UsageError: if the store does not take it.
+        """
+        self._client.ask("take an object", "put_object", Key=self.key(locator), Body=content)
+
+    def sign(self, operation: str, locator: str, seconds: int) -> str:
+        """A URL that allows ``operation`` on one object to whoever has it."""
+        return self._client.sign(operation, seconds, Key=self.key(locator))
+
     def abort(self, key: str, upload: str) -> None:
         """End an upload; nothing happens if it is gone."""
         self._client.ask("end an upload", "abort_multipart_upload", gone={}, Key=key, UploadId=upload)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from appfl_gc.payload.encoded import Encoded
+from appfl_gc.payload.mailbox.s3 import S3ServerMailbox
 from appfl_gc.payload.retry import Patience
 from appfl_gc.payload.s3.client import Client
 from appfl_gc.payload.s3.download import download
@@ -156,6 +157,10 @@ class S3Store:
                 self._begun.setdefault(locator, (upload_id, 0))
         self._abort(locator)
         self._removing.delete(self._objects.key(locator))
+
+    def mailbox(self, public: Mapping[str, Json] | None = None) -> S3ServerMailbox:
+        """See ``Store.mailbox``."""
+        return S3ServerMailbox(self._objects, self._removing, self._seconds(), public)
 
     def seconds_valid(self) -> float:
         """How many seconds URLs that are granted now live: less than configured if the login ends sooner."""
