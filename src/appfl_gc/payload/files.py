@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import secrets
 import stat
 import sys
 import tempfile
@@ -100,7 +101,8 @@ def replacing(path: Path, *, mode: int = 0o600, fsync: bool = True) -> Iterator[
     Raises:
         OSError: as the operating system says, such as a full disk; ``path`` is then as it was.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Not the process's number: two hosts may write the same file.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     fd = os.open(aside, os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC, mode)
     try:
         try:
@@ -184,7 +186,7 @@ def give_name(fd: int, path: Path) -> bool:
 
     What stood at ``path`` goes.
     """
-    aside = f".{path.name}.{os.getpid()}.part"
+    aside = f".{path.name}.{secrets.token_hex(4)}.part"
     try:
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
