@@ -15,7 +15,16 @@ from appfl_gc.protocol.measures import Measures
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.update_spec import Meaning, TensorSpec, UpdateSpec
-from appfl_gc.protocol.wire import MAX_DEPTH, WireError, clean_text, load_json
+from appfl_gc.protocol.wire import (
+    MAX_DEPTH,
+    MAX_ITEMS,
+    MAX_KEY,
+    MAX_TEXT,
+    WireError,
+    as_plain,
+    clean_text,
+    load_json,
+)
 
 CALL = Call(
     CallId("run", 3, "Client1", 2),
@@ -84,6 +93,46 @@ def test_text_of_another_party_is_safe_to_print() -> None:
     reply = Reply.from_json(hostile)
     assert len(reply.log) == 500
     assert "\x1b" not in reply.log[0]
+
+
+def test_what_a_site_chooses_freely_is_made_safe_to_keep() -> None:
+    hostile = '{"a\\u001b[2J": "\\ud800", "n": [NaN, -Infinity, 1e999, 99999999999999999999, true, 7], "\\ud801": 1}'
+    reply = Reply.from_json({**REPLY.to_json(), "values": load_json(hostile)})
+    assert reply.values == {"a\ufffd[2J": "\ufffd", "n": [None, None, None, None, True, 7], "\ufffd": 1}
+    json.dumps(reply.values, allow_nan=False, ensure_ascii=False).encode()
+    long = Reply.from_json({**REPLY.to_json(), "values": {"k" * 10_000: "x" * 100_000}}).values
+    [(key, text)] = long.items()
+    assert len(key) < MAX_KEY + 50
+    assert isinstance(text, str)
+    assert len(text) < MAX_TEXT + 50
+
+
+def test_of_two_keys_that_look_alike_the_first_counts() -> None:
+    assert as_plain({"loss": 1, "lo\x00ss": 2, "lo\x01ss": 3}, "It") == {"loss": 1, "lo\ufffdss": 2}
+
+
+def nested(depth: int) -> object:
+    return [nested(depth - 1)] if depth else 0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {str(i): i for i in range(MAX_ITEMS)},
+        {"a": [[0] * 10] * (MAX_ITEMS // 10)},
+        {"a": nested(MAX_DEPTH + 1)},
+    ],
+    ids=["keys", "lists", "depth"],
+)
+def test_a_reply_with_too_many_values_is_refused(values: dict[str, object]) -> None:
+    with pytest.raises(WireError, match=r"The reply holds (more than 20000 values|values nested deeper)"):
+        Reply.from_json({**REPLY.to_json(), "values": values})  # type: ignore[dict-item]
+
+
+def test_a_reply_with_too_many_payloads_is_refused() -> None:
+    many = {f"p{i}": REPLY.payloads["update"].to_json() for i in range(101)}
+    with pytest.raises(WireError, match="more than 100 payloads"):
+        Reply.from_json({**REPLY.to_json(), "payloads": many})  # type: ignore[dict-item]
 
 
 def test_a_log_line_stays_one_line() -> None:

@@ -19,7 +19,10 @@ from appfl_gc.protocol.wire import (
     as_key,
     as_line,
     as_object,
+    as_plain,
 )
+
+MAX_PAYLOADS = 100
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,19 @@ class Reply:
     def from_json(cls, value: Json) -> Reply:
         """Parse the JSON form of another party.
 
+        What a site may choose freely is made safe to keep and to show: see ``as_plain``, ``as_line``.
+
         Raises:
-            WireError: if a field is missing or of the wrong type, or the wire version is another.
+            WireError: if a field is missing or of the wrong type, there is too much in one, or the wire version is
+                another.
         """
         fields = as_object(value, "The reply")
         wire = as_int(fields.get("wire"), "The reply's wire version")
         if wire != WIRE_VERSION:
             raise WireError(f"The reply has wire version {wire}; this side speaks version {WIRE_VERSION}.")
         payloads = as_object(fields.get("payloads"), "The reply's payloads")
+        if len(payloads) > MAX_PAYLOADS:
+            raise WireError(f"The reply names more than {MAX_PAYLOADS} payloads.")
         log = fields.get("log")
         if not isinstance(log, list):
             raise WireError("The reply's log is not a list.")
@@ -78,7 +86,7 @@ class Reply:
         return cls(
             identity=CallId.from_json(fields.get("identity")),
             nonce=as_key(fields.get("nonce"), "The reply's nonce", 100),
-            values=as_object(fields.get("values"), "The reply's values"),
+            values=as_object(as_plain(fields.get("values"), "The reply"), "The reply's values"),
             payloads={as_key(name, "A payload's name"): Ref.from_json(ref) for name, ref in payloads.items()},
             measures=Measures.from_json(fields.get("measures")),
             log=tuple(as_line(line, "A log line") for line in log[:MAX_LOG_LINES]),

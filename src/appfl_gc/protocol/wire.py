@@ -12,6 +12,9 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 MAX_DEPTH = 32
 MAX_TEXT = 20_000
+MAX_ITEMS = 20_000
+"""Values, of lists and objects within each other too, that a reply may hold."""
+MAX_KEY = 200
 MAX_LOG_LINES = 500
 MAX_LOG_LINE = 500
 
@@ -61,6 +64,43 @@ def clean_text(text: str, limit: int = MAX_TEXT) -> str:
         for c in text[:limit]
     )
     return kept if len(text) <= limit else f"{kept} [... {len(text) - limit} characters more]"
+
+
+def as_plain(value: Json, what: str) -> Json:
+    """``value`` as it may be kept, shown and written anywhere.
+
+    Texts are cleaned and capped; numbers that are not finite, or that 63 bits can't hold, are None; keys are cleaned
+    and capped, and of two that are then alike the first counts.
+
+    Raises:
+        WireError: if there are more than ``MAX_ITEMS`` values in it, or they nest deeper than ``MAX_DEPTH``.
+    """
+    left = MAX_ITEMS
+
+    def plain(value: Json, depth: int) -> Json:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth < 0:
+            most = (
+                f"more than {MAX_ITEMS} values"
+                if left < 0
+                else f"values nested deeper than {MAX_DEPTH} levels"
+            )
+            raise WireError(f"{what} holds {most}.")
+        if isinstance(value, dict):
+            result: dict[str, Json] = {}
+            for name, item in value.items():
+                result.setdefault(clean_text(name, MAX_KEY), plain(item, depth - 1))
+            return result
+        if isinstance(value, list):
+            return [plain(item, depth - 1) for item in value]
+        if isinstance(value, str):
+            return clean_text(value)
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        return None if isinstance(value, int) and abs(value) >= 2**63 else value
+
+    return plain(value, MAX_DEPTH)
 
 
 def as_object(value: Json, what: str) -> dict[str, Json]:
