@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from appfl_gc.config.schema.block import ANY_VALUE, Block, KwargsBlock, ignored, key, not_yet
 from appfl_gc.config.schema.comm_configs import CommConfigs
@@ -52,13 +54,55 @@ class ControlConfigs(Block):
 
 
 class FaultToleranceConfigs(Block):
-    """What happens when a client fails."""
+    """What happens when a client fails, is late or sends what can't be used."""
 
-    retries: int = key("How often a call is tried again after a failure of the infrastructure.", 2, ge=0)
     quorum: int | float = key(
-        "Updates that a round needs: a number of clients (whole number) or a share of them (0 to 1).",
+        "Updates that a round needs: a number, or a share (above 0, at most 1.0) of those that it asks for. Where "
+        "updates are folded as they come: clients that must take part.",
         0.5,
         gt=0,
+    )
+    deadline_seconds: float | None = key(
+        "How long a client may take for one dispatch, from when its site begins with it where that is known, else "
+        "from when it was sent. Who is late is not waited for once the round has its quorum. No limit if left out.",
+        gt=0,
+    )
+    retries: Annotated[int, Field(ge=0)] | KwargsBlock = key(
+        "How often a call is tried again after a failure of the infrastructure: a number, or a block with the number "
+        "of each class, such as `transfer: 5`. `walltime` and `queue_limit` have 20 and other classes 2 unless the "
+        "block says otherwise; a single number is for all but these two.",
+        2,
+    )
+    retry_seconds: float = key(
+        "Pause before the second retry of a call; the first goes out at once. Doubled for each further one, up to "
+        "600.",
+        5.0,
+        gt=0,
+    )
+    on_missing: Literal["wait", "drop", "replace"] = key(
+        "When a call's retries are used up: `drop` goes on without the client, `replace` draws another one that is "
+        "up for the round, `wait` tries again for as long as it takes.",
+        "drop",
+    )
+    set_aside_after: int = key(
+        "Dispatches in a row that must fail for good, or be late, until a client is set aside.", 1, ge=1
+    )
+    try_again_seconds: float = key(
+        "After how long a client that was set aside for a failure of the infrastructure is greeted again, doubled "
+        "while that does not help; 0 for never.",
+        600.0,
+        ge=0,
+    )
+    stop_below: int = key("The run ends when fewer clients than this take part.", 1, ge=1)
+    max_update_norm: float | None = key(
+        "Largest Euclidean norm of the change that an update may make to the model; a larger one is refused. No "
+        "limit if left out.",
+        gt=0,
+    )
+    max_sample_size: int | None = key(
+        "Largest number of training examples that a client may claim: it is what its updates weigh. No limit if left "
+        "out.",
+        ge=1,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the failure policy hears, and what it decides."""
+"""What the failure policy hears, and what it decides. Decisions are carried out in the order in which they come."""
 
 from __future__ import annotations
 
@@ -25,13 +25,23 @@ class Began:
 class Sent:
     """A call of a dispatch goes out: the first attempt, or another.
 
+    Told when the scheduler's dispatches are taken up, those of one step together, and not when each has its payload:
+    what is lost before it is sent counts as failed, and a round must not be judged by a part of its calls.
+
     Attributes:
-        update: which dispatch.
+        update: which dispatch; told of a greeting (dispatch 0) or not, as is convenient.
         version: of the global model that it carries; where rounds are counted, those of one version are one round.
     """
 
     update: UpdateId
     version: int
+
+
+@dataclass(frozen=True)
+class Queued:
+    """The attempt is known to wait for nodes: until ``Running`` no deadline counts. Not told where nobody knows."""
+
+    update: UpdateId
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Failed:
 
     Attributes:
         update: the dispatch; with dispatch 0 the greeting.
-        error_class: how.
+        error_class: how. ``LATE`` is what the policy itself says of a missed deadline: it is given up at once.
         progressed: the site kept a checkpoint that is further than that of the attempt before.
     """
 
@@ -77,10 +87,14 @@ class Due:
 
 @dataclass(frozen=True)
 class Resumed:
-    """Another process goes on with the run: clients that were set aside get a new chance."""
+    """Another process goes on with the run: clients that were set aside get a new chance.
+
+    The answer has all that is still to be done: each ``Retry`` that was decided and not sent, ``GreetAgain``,
+    ``WakeAt``. Greetings that were never answered are for whoever resumes.
+    """
 
 
-PolicyEvent: TypeAlias = Met | Began | Sent | Running | Accepted | Folded | Failed | Due | Resumed
+PolicyEvent: TypeAlias = Met | Began | Sent | Queued | Running | Accepted | Folded | Failed | Due | Resumed
 
 
 @dataclass(frozen=True)
@@ -110,9 +124,13 @@ class GiveUp:
 
 @dataclass(frozen=True)
 class SetAside:
-    """``client`` takes no part any more; where it was at work, a ``GiveUp`` precedes.
+    """``client`` takes no part any more.
 
-    ``again_at``: second of the run at which it is greeted again; None for not at all.
+    Where it was at work, a ``GiveUp`` follows: the scheduler hears first that the client is down, so that a round
+    which the refusal completes is followed by one without it. A ``GiveUp`` with ``replace`` precedes: its round must
+    not end before the other client has its call.
+
+    ``again_at``: second of the run at which it is greeted again; None for not at all in this process.
     """
 
     client: str
@@ -128,7 +146,10 @@ class GreetAgain:
 
 @dataclass(frozen=True)
 class EndRun:
-    """Too little is left to go on with. ``why``: a sentence; ``hint``: what to do."""
+    """Too little is left to go on with. ``why``: a sentence; ``hint``: what to do.
+
+    It comes alone: the call whose failure ended the run stays open, and a resumed run tries it again.
+    """
 
     error_class: ErrorClass
     why: str

@@ -1,0 +1,93 @@
+"""A call that something may still come of, and the clock of its deadline."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from dataclasses import dataclass, field
+
+from appfl_gc.protocol.errors import ErrorClass
+from appfl_gc.protocol.schedule import UpdateId
+
+
+class Stage(enum.Enum):
+    """Where a call is."""
+
+    SENT = "sent"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+
+
+@dataclass
+class OpenCall:
+    """A dispatch, or a greeting (dispatch 0), over all its attempts.
+
+    The deadline counts from the first attempt, pauses before retries included; what is known to be time in a queue
+    does not count.
+
+    Attributes:
+        update: which dispatch.
+        version: of the global model that it carries.
+        left: seconds to the deadline when the present attempt was sent; None if there is none.
+        due_at: second of the run at which it is late; None while it waits in a queue, or if there is no deadline.
+        stage: where it is.
+        late: its deadline has passed, and its round can't do without it yet.
+        retry_at: while it is paused, when it is sent again.
+        failures: of each class since it last got further.
+        in_a_row: how many these are together.
+    """
+
+    update: UpdateId
+    version: int
+    left: float | None
+    due_at: float | None
+    stage: Stage = Stage.SENT
+    late: bool = False
+    retry_at: float = 0.0
+    failures: Counter[ErrorClass] = field(default_factory=Counter)
+    in_a_row: int = 0
+
+    def sent(self, now: float) -> None:
+        """Another attempt goes out."""
+        self.stage = Stage.SENT
+        if self.due_at is not None:
+            self.left = self.due_at - now
+
+    def queued(self) -> None:
+        """It turns out to wait in a queue: what passed since it was sent does not count."""
+        if self.stage is Stage.SENT:
+            self.stage = Stage.QUEUED
+            self.due_at = None
+
+    def running(self, now: float) -> None:
+        """The site has begun: what passed since it was sent does not count."""
+        if self.stage in (Stage.SENT, Stage.QUEUED):
+            self.stage = Stage.RUNNING
+            self._count_from(now)
+
+    def failed(self, now: float, error_class: ErrorClass) -> None:
+        """This attempt has failed."""
+        self.stage = Stage.PAUSED
+        self.failures[error_class] += 1
+        self.in_a_row += 1
+        if self.due_at is None:
+            self._count_from(now)
+
+    def forgive(self) -> None:
+        """Failures so far do not count any more."""
+        self.failures.clear()
+        self.in_a_row = 0
+
+    def begin_anew(self, now: float, limit: float | None) -> None:
+        """Another process goes on: failures and the time so far do not count, and ``limit`` seconds are left."""
+        self.forgive()
+        self.late = False
+        self.left = limit
+        if self.stage is not Stage.PAUSED:
+            self.stage = Stage.SENT
+        self._count_from(now)
+
+    def _count_from(self, now: float) -> None:
+        if self.left is not None:
+            self.due_at = now + self.left
