@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import logging.handlers
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from appfl_gc.protocol.wire import MAX_LOG_LINE, MAX_LOG_LINES, clean_text
 
 FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 MAX_PRINTED = 64_000
+MAX_MESSAGE = 20_000
+"""Characters of one message in the log file."""
+MAX_FILE = 20_000_000
+"""Bytes of the log file, and of the older one beside it, whose name ends in ``.1``."""
 
 
 class _Lines(logging.Handler):
@@ -28,35 +33,74 @@ class _Lines(logging.Handler):
                 self.dropped += 1
 
 
+class _File(logging.handlers.RotatingFileHandler):
+    """A log file that keeps the latest ``MAX_FILE`` bytes at least, and no more than twice that."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=MAX_FILE, backupCount=1, encoding="utf-8", errors="replace")
+        self.setFormatter(FORMAT)
+        self.failed = False
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as text, capped."""
+        text = super().format(record)
+        return (
+            text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]} [... {len(text) - MAX_MESSAGE} more]"
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; after one that could not be written no more are tried."""
+        if not self.failed:
+            super().emit(record)
+
+    def close(self) -> None:
+        """Close it; what it could not write is lost."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Note a full disk or the like. What would be printed here would come back as a line of this log."""
+        self.failed = True
+
+
 class SiteLog:
     """A logger of its own, outside the logging tree, that nothing in user code can reconfigure by accident.
 
     Args:
         path: the log file at the site, appended to; None for no file. When it can't be written, a warning
-            among the lines says so and the call goes on.
+            among the lines says so and the call goes on. However much is logged, it takes twice ``MAX_FILE`` bytes
+            at most.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.logger = logging.Logger("appfl_gc.site", logging.INFO)
         self._lines = _Lines()
         self.logger.addHandler(self._lines)
-        self._file: logging.FileHandler | None = None
+        self._file: _File | None = None
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = logging.FileHandler(path)
+                self._file = _File(path)
             except OSError as error:
                 self.logger.warning("The site's log file %s can't be written: %s.", path, error.strerror)
             else:
-                self._file.setFormatter(FORMAT)
                 self.logger.addHandler(self._file)
 
     @property
     def lines(self) -> tuple[str, ...]:
         """The lines so far, capped in number and length."""
-        dropped = self._lines.dropped
-        more = (f"[{dropped} lines more are in the site's log file]",) if dropped else ()
-        return (*self._lines.lines, *more)
+        dropped, file = self._lines.dropped, self._file
+        if dropped and (file is None or file.failed):
+            return (
+                *self._lines.lines,
+                f"[{dropped} lines more were dropped: no log file at the site takes them]",
+            )
+        if dropped:
+            return (
+                *self._lines.lines,
+                f"[{dropped} lines more are in the site's log file, as far as it has room]",
+            )
+        return tuple(self._lines.lines)
 
     @contextlib.contextmanager
     def hears_everything(self) -> Iterator[None]:
