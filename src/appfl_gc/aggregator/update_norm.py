@@ -74,19 +74,17 @@ def update_norm(
     return 0.0 if total.value is None else math.sqrt(total.value)
 
 
-def check_norm(
-    arena: Arena, slot: int, start: Path, trained: frozenset[str], largest: float, client: str
-) -> float:
+def check_norm(arena: Arena, slot: int, start: Path, trained: frozenset[str], largest: float) -> float:
     """``update_norm``, if it is no more than ``largest`` (``max_update_norm`` of the configuration).
 
     Raises:
-        UpdateRefusedError: if it is more; says of whom.
+        UpdateRefusedError: if it is more.
         AppflGcError, TransferError: as ``update_norm``.
     """
     norm = update_norm(arena, slot, start, trained)
     if norm > largest:
         raise UpdateRefusedError(
-            f"The update of client {client} has norm {norm:.6g}, above max_update_norm {largest:g}.",
+            f"The update has norm {norm:.6g}, above max_update_norm {largest:g}.",
             "Perhaps its training diverged, or its data are not what the others' are. "
             "server_configs.fault_tolerance_configs.max_update_norm sets how far one client may move the model.",
         )

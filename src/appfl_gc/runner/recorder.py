@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from appfl_gc.runner.client_logs import ClientLogs
 from appfl_gc.runner.events import (
     Callback,
     ClientFailed,
@@ -41,7 +42,7 @@ class Recorder:
     def __init__(
         self, directory: RunDirectory, published_log: Path | None, callbacks: Iterable[Callback]
     ) -> None:
-        self._directory = directory
+        self._client_logs = ClientLogs(directory.client_log)
         self._callbacks = list(callbacks)
         self.logger = logging.Logger("appfl_gc.server", logging.INFO)
         self._handler = _ServerLog(directory.server_log, encoding="utf-8")
@@ -72,13 +73,8 @@ class Recorder:
         self.tell(Logged(message, level))
 
     def client_lines(self, client: str, lines: Iterable[str]) -> None:
-        """Lines of a site's log that came with a reply."""
-        lines = list(lines)
-        if not lines:
-            return
-        with self._directory.client_log(client).open("a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        for line in lines:
+        """Lines of a site's log that came with a reply; no more of them than ``ClientLogs`` has room for."""
+        for line in self._client_logs.keep(client, lines):
             self.tell(Logged(line, client=client))
 
     def close(self) -> None:
