@@ -34,6 +34,7 @@ from pathlib import Path
 from appfl_gc.payload.s3.server_store import S3Store
 from appfl_gc.payload.s3.settings import S3Settings
 from appfl_gc.runner.journal import Journal
+from appfl_gc.runner.lease import Lease
 from appfl_gc.runner.run_directory import RunDirectory
 
 class Payload:
@@ -43,8 +44,7 @@ class Payload:
 
 directory = RunDirectory.create(Path(sys.argv[1]), sys.argv[2])
 settings = S3Settings(sys.argv[3], sys.argv[4], None, Path(sys.argv[5]))
-with Journal(directory.journal) as journal:
-    journal.flush()
+with Lease(directory.path, print), Journal(directory.journal):
     store = S3Store(settings, sys.argv[2], threading.Event())
     directory.write_json("stores.json", {"s3": [store.where]})
     store.put(Payload())
@@ -112,7 +112,7 @@ def test_what_a_killed_run_left_goes_and_nothing_else(server: S3Server) -> None:
         kill(runs[0])
         refused = clean("output/other")
         assert refused.exit_code == 2
-        assert "The run output/other still runs" in refused.stderr
+        assert f"The run output/other still runs: process {runs[1].pid} on " in refused.stderr
     finally:
         kill(runs[1])
     told = clean("--dry-run", "output/one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import queue
@@ -27,12 +28,12 @@ OTHER_HOST = "another boot pid:[1]"
 TAKER = """
 import sys, time
 from pathlib import Path
-from appfl_gc.runner import lease
+from appfl_gc.site import process
 from appfl_gc.runner.lease import Lease, LeaseHeldError
 
 directory, elsewhere = Path(sys.argv[1]), sys.argv[2]
 if elsewhere:  # as a process of another host
-    lease._process_table = lambda: elsewhere
+    process._host = lambda: elsewhere
 print("ready", flush=True)
 sys.stdin.readline()
 try:
@@ -98,6 +99,12 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def started_at(ticks: int, **of_process: str) -> Holder:
+    """This process, but for when it started and for what else is given."""
+    mine = Holder.here()
+    return dataclasses.replace(mine, process=dataclasses.replace(mine.process, started=ticks, **of_process))
+
+
 def written(directory: Path) -> Holder:
     return Holder.from_json(json.loads((directory / FILE).read_text()))
 
@@ -106,7 +113,7 @@ def test_it_is_renewed_and_goes_with_the_block(tmp_path: Path) -> None:
     with Lease(tmp_path, unlost, period=PERIOD) as lease:
         found = holder(tmp_path)
         assert found is not None
-        assert found.pid == os.getpid()
+        assert found.process.pid == os.getpid()
         until(lambda: written(tmp_path).counter >= found.counter + 2)
         lease.confirm()
     assert list(tmp_path.iterdir()) == []
@@ -135,11 +142,11 @@ def test_after_sigkill_it_is_free_at_once_even_if_nobody_has_reaped_the_process(
     first.kill()
     until(lambda: holder(tmp_path, unlost, period=100.0) is None)
     with Lease(tmp_path, unlost, tell=unlost, period=100.0):
-        assert written(tmp_path).pid == os.getpid()
+        assert written(tmp_path).process.pid == os.getpid()
 
 
 def test_another_process_with_the_number_of_a_dead_one_is_not_the_holder(tmp_path: Path) -> None:
-    earlier = dataclasses.replace(Holder.this_process(), started=1.0)
+    earlier = started_at(1)
     (tmp_path / FILE).write_text(json.dumps(earlier.to_json()))
     assert holder(tmp_path, unlost) is None
 
@@ -153,7 +160,7 @@ def test_a_living_server_on_another_host_is_found_by_its_renewals(
     told: list[str] = []
     found = holder(tmp_path, told.append, PERIOD)
     assert found is not None
-    assert found.pid == far.process.pid
+    assert found.process.pid == far.process.pid
     assert "Waiting up to" in told[0]
     with pytest.raises(LeaseHeldError), Lease(tmp_path, unlost, period=PERIOD):
         pass
@@ -169,23 +176,21 @@ def test_a_dead_server_on_another_host_is_replaced_after_three_periods(
     began = time.monotonic()
     with Lease(tmp_path, unlost, period=PERIOD):
         assert time.monotonic() - began >= 3 * PERIOD
-        assert written(tmp_path).pid == os.getpid()
+        assert written(tmp_path).process.pid == os.getpid()
 
 
 def test_what_a_crash_has_left_of_the_file_is_watched_and_then_replaced(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"\0\0\0")
     told: list[str] = []
     with Lease(tmp_path, unlost, tell=told.append, period=PERIOD):
-        assert written(tmp_path).pid == os.getpid()
+        assert written(tmp_path).process.pid == os.getpid()
     assert len(told) == 1
 
 
 @pytest.mark.parametrize("left", ["", "dead", "elsewhere"])
 def test_of_two_that_take_it_at_once_one_wins(tmp_path: Path, taker: Callable[..., Taker], left: str) -> None:
     if left:
-        dead = dataclasses.replace(
-            Holder.this_process(), started=1.0, **({"processes": "a third"} if left == "elsewhere" else {})
-        )
+        dead = started_at(1, **({"host": "a third"} if left == "elsewhere" else {}))
         (tmp_path / FILE).write_text(json.dumps(dead.to_json()))
     takers = [taker(), taker(OTHER_HOST)]
     for one in takers:
@@ -193,7 +198,7 @@ def test_of_two_that_take_it_at_once_one_wins(tmp_path: Path, taker: Callable[..
     said = [one.says() for one in takers]
     assert sorted(words.split()[0] for words in said) == ["held", "taken"]
     winner = takers[said.index("taken")]
-    assert written(tmp_path).pid == winner.process.pid
+    assert written(tmp_path).process.pid == winner.process.pid
     loser = takers[1 - said.index("taken")]
     assert f"process {winner.process.pid} on" in said[takers.index(loser)]
 
@@ -217,7 +222,7 @@ def test_a_server_that_stood_still_while_another_took_over_stops(
 def test_what_only_the_holder_may_write_is_refused_after_standing_still(tmp_path: Path) -> None:
     lost: queue.SimpleQueue[str] = queue.SimpleQueue()
     with Lease(tmp_path, lost.put, period=PERIOD) as lease:
-        other = dataclasses.replace(Holder.this_process(), token="other")
+        other = dataclasses.replace(Holder.here(), token="other")
         (tmp_path / FILE).write_text(json.dumps(other.to_json()))
         assert "was taken over by process" in lost.get(timeout=DEADLINE)
         until(lambda: _refuses(lease))
@@ -243,14 +248,14 @@ def test_a_deleted_file_is_made_again(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
     full = threading.Event()
-    real = Path.write_bytes
+    real = lease_module.write_all
 
-    def write(path: Path, data: bytes) -> int:
+    def write(descriptor: int, data: memoryview) -> None:
         if full.is_set():
-            raise OSError(28, "No space left on device")
-        return real(path, data)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor, data)
 
-    monkeypatch.setattr(Path, "write_bytes", write)
+    monkeypatch.setattr(lease_module, "write_all", write)
     with Lease(tmp_path, unlost, tell=told.put, period=0.02):
         full.set()
         words = told.get(timeout=DEADLINE)
@@ -283,11 +288,3 @@ def test_a_request_to_stop_reaches_the_holder_it_is_for(tmp_path: Path) -> None:
         request_stop(tmp_path, mine)
         assert f"process {os.getpid()} on" in asked.get(timeout=DEADLINE)
     assert not (tmp_path / STOP_FILE).exists()
-
-
-def test_processes_of_other_machines_are_not_looked_for_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = Holder.this_process()
-    assert mine.here
-    assert mine.lives
-    monkeypatch.setattr(lease_module, "_process_table", lambda: OTHER_HOST)
-    assert not mine.here

@@ -11,7 +11,8 @@ import click
 from appfl_gc.cli.program import Program
 from appfl_gc.protocol.errors import TransferError, UsageError
 from appfl_gc.protocol.wire import Json, WireError, as_key, as_object, load_json
-from appfl_gc.runner.journal import is_open, read_journal
+from appfl_gc.runner.journal import read_journal
+from appfl_gc.runner.lease import holder
 
 if TYPE_CHECKING:
     from appfl_gc.payload.proxystore.leftovers import Swept as ConnectorSwept
@@ -46,10 +47,11 @@ def clean(run_dirs: tuple[Path, ...], dry_run: bool) -> None:
     done = "would remove" if dry_run else "removed"
     for directory in run_dirs:
         buckets, connectors = places(directory)
-        if (buckets or connectors) and is_open(directory / JOURNAL):
+        found = holder(directory, _tell) if buckets or connectors else None
+        if found is not None:
             raise UsageError(
-                f"The run {directory} still runs. Nothing of it was removed.",
-                "Interrupt it first; a run that ends removes its objects itself.",
+                f"The run {directory} still runs: {found}. Nothing of it was removed.",
+                f"`appfl-gc cancel {directory}` ends it; a run that ends removes its objects itself.",
             )
         for place in buckets:
             swept = sweep(directory, place, dry_run=dry_run)
@@ -69,6 +71,10 @@ def clean(run_dirs: tuple[Path, ...], dry_run: bool) -> None:
                     f"Not everything of {directory} could be looked for. {trouble.message}",
                     trouble.hint or "Call this again when the store can be reached.",
                 )
+
+
+def _tell(words: str) -> None:
+    click.echo(words, err=True)
 
 
 def places(directory: Path) -> tuple[list[dict[str, Json]], list[dict[str, Json]]]:

@@ -19,11 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-import psutil
-
-from appfl_gc.payload.files import write_all
+from appfl_gc.payload.files import replacing, write_all
 from appfl_gc.protocol.errors import StorageError, UsageError
 from appfl_gc.protocol.wire import Json, WireError, as_count, as_key, as_object, load_json
+from appfl_gc.site.process import Process, this_process
 
 FILE = "lease.json"
 STOP_FILE = "stop.json"
@@ -53,43 +52,26 @@ class Holder:
 
     Attributes:
         host: its name, for people.
-        processes: which table of processes ``pid`` is of: two hosts, two boots and two containers differ.
-        pid: the process.
-        started: when it started, as its operating system counts.
+        process: which process.
         token: of this taking of the lease.
         counter: renewals so far.
     """
 
     host: str
-    processes: str
-    pid: int
-    started: float
+    process: Process
     token: str
     counter: int = 0
 
     @classmethod
-    def this_process(cls) -> Holder:
+    def here(cls) -> Holder:
         """This process, with a new token."""
-        pid = os.getpid()
-        return cls(socket.gethostname(), _process_table(), pid, _start_of(pid) or 0.0, secrets.token_hex(16))
-
-    @property
-    def here(self) -> bool:
-        """Whether this process sees the holder's process, if it lives."""
-        return self.processes == _process_table()
-
-    @property
-    def lives(self) -> bool:
-        """Whether the process lives; for a holder that is ``here``."""
-        return _start_of(self.pid) == self.started
+        return cls(socket.gethostname(), this_process(), secrets.token_hex(16))
 
     def to_json(self) -> dict[str, Json]:
         """The JSON form."""
         return {
             "host": self.host,
-            "processes": self.processes,
-            "pid": self.pid,
-            "started": self.started,
+            "process": self.process.to_json(),
             "token": self.token,
             "counter": self.counter,
         }
@@ -98,20 +80,15 @@ class Holder:
     def from_json(cls, value: Json) -> Holder:
         """Parse the JSON form; raises ``WireError``."""
         fields = as_object(value, "The lease")
-        started = fields.get("started")
-        if isinstance(started, bool) or not isinstance(started, int | float):
-            raise WireError("The start of the process is not a number.")
         return cls(
             as_key(fields.get("host"), "The host"),
-            as_key(fields.get("processes"), "The table of processes"),
-            as_count(fields.get("pid"), "The process"),
-            float(started),
+            Process.from_json(fields.get("process")),
             as_key(fields.get("token"), "The token", 100),
             as_count(fields.get("counter"), "The counter"),
         )
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
+        return f"process {self.process.pid} on {self.host}"
 
 
 def holder(directory: Path, tell: Callable[[str], None] = _ignore, period: float = PERIOD) -> Holder | None:
@@ -155,7 +132,7 @@ class Lease:
         self._stop = stop
         self._tell = tell
         self._period = period
-        self._mine = Holder.this_process()
+        self._mine = Holder.here()
         self._over = threading.Event()
         self._sure_at = 0.0
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -234,14 +211,8 @@ class Lease:
 
     def _write(self) -> None:
         """Replace the file, at once or not at all."""
-        aside = self._directory / f".{FILE}.{self._mine.token}.part"
-        try:
-            aside.write_bytes(self._bytes())
-            aside.replace(self._directory / FILE)
-        except OSError:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
-            raise
+        with replacing(self._directory / FILE, fsync=False) as file:
+            write_all(file, memoryview(self._bytes()))
 
     def _bytes(self) -> bytes:
         return json.dumps(self._mine.to_json()).encode()
@@ -294,14 +265,11 @@ def request_stop(directory: Path, whom: Holder) -> None:
     Raises:
         StorageError: if the directory can't be written.
     """
-    asking = f"process {os.getpid()} on {socket.gethostname()}"
-    aside = directory / f".{STOP_FILE}.{secrets.token_hex(8)}.part"
+    request = {"token": whom.token, "by": str(Holder.here())}
     try:
-        aside.write_text(json.dumps({"token": whom.token, "by": asking}), encoding="utf-8")
-        aside.replace(directory / STOP_FILE)
+        with replacing(directory / STOP_FILE, fsync=False) as file:
+            write_all(file, memoryview(json.dumps(request).encode()))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
         raise StorageError(
             f"The run can't be asked to end, for {directory} can't be written: {error.strerror or error}.",
             f"Send SIGINT to {whom}.",
@@ -324,8 +292,9 @@ def _holder(directory: Path, seen: bytes | None, tell: Callable[[str], None], pe
     if seen is None:
         return None
     found = _parsed(seen)
-    if found is not None and found.here:
-        return found if found.lives else None
+    ended = None if found is None else found.process.ended
+    if ended is not None:
+        return None if ended else found
     seconds = SILENT_PERIODS * period
     who = str(found) if found is not None else "another process"
     tell(f"Waiting up to {seconds:.0f} s to see whether {who} still runs {directory} ...")
@@ -375,27 +344,3 @@ def _parsed(content: bytes) -> Holder | None:
 def _token_in(content: bytes | None) -> str | None:
     found = None if content is None else _parsed(content)
     return None if found is None else found.token
-
-
-def _process_table() -> str:
-    """Names the processes that this one sees: by boot and, on Linux, by container."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return f"{socket.gethostname()} {psutil.boot_time():.0f}"
-
-
-def _start_of(pid: int) -> float | None:
-    """When a process started, as this machine counts it; None if it has ended."""
-    try:
-        # After the command's name in brackets: the state, and in clock ticks since the boot, the start.
-        words = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return None if words[0] in "ZXx" else float(words[19])
-    except (OSError, IndexError, ValueError):
-        pass
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.Error:
-        return None
