@@ -229,10 +229,10 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert self.waiting == before
 
     @precondition(lambda self: self.going() and self.busy)
-    @rule(choice=CHOICE)
-    def a_dispatch_is_refused(self, choice: random.Random) -> None:
+    @rule(choice=CHOICE, replace=st.booleans())
+    def a_dispatch_is_refused(self, choice: random.Random, replace: bool) -> None:
         client = choice.choice(sorted(self.busy))
-        self.hear(Refused(self.busy.pop(client).update, "not finite"))
+        self.hear(Refused(self.busy.pop(client).update, "not finite", replace))
 
     @precondition(lambda self: self.going() and self.up)
     @rule(choice=CHOICE, refused=st.booleans())

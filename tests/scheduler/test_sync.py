@@ -8,16 +8,19 @@ from hypothesis import strategies as st
 
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.schedule import (
+    Action,
     Aggregated,
     ClientDown,
     ClientUp,
     Dispatch,
     Finish,
     Hold,
+    Refused,
     Release,
     Started,
     Stopping,
     Timer,
+    UpdateId,
 )
 from appfl_gc.scheduler.sync import SyncScheduler
 from tests.scheduler.playing import arrived, folded, play, refused
@@ -85,6 +88,53 @@ def test_stopping_leaves_an_open_round_for_the_resumed_run() -> None:
     scheduler = SyncScheduler(2)
     assert play(scheduler, Started(("a", "b")), arrived("a", 1), Stopping()) == [Finish()]
     assert play(scheduler, arrived("b", 1)) == []
+
+
+def sent_to(actions: list[Action]) -> set[str]:
+    return {action.client for action in actions if isinstance(action, Dispatch)}
+
+
+def replaced(client: str, dispatch: int) -> Refused:
+    return Refused(UpdateId(client, dispatch), "lost", replace=True)
+
+
+def test_each_lost_call_is_replaced_by_a_client_that_the_round_has_not_drawn() -> None:
+    scheduler = SyncScheduler(2, 2, seed=3)
+    drawn = sent_to(play(scheduler, Started(("a", "b", "c", "d"))))
+    lost, other = sorted(drawn)
+    (first,) = play(scheduler, replaced(lost, 1))
+    (second,) = play(scheduler, replaced(sent_to([first]).pop(), 1))
+    assert sent_to([first, second]) == {"a", "b", "c", "d"} - drawn
+    assert play(scheduler, arrived(other, 1)) == []
+    last = sent_to([second]).pop()
+    assert play(scheduler, arrived(last, 1)) == [folded(*sorted([(other, 1, 0), (last, 1, 0)]))]
+    assert len(sent_to(play(scheduler, Aggregated(1)))) == 2
+
+
+def test_without_a_spare_client_a_round_goes_on_as_if_none_was_asked_for() -> None:
+    scheduler = SyncScheduler(1)
+    assert play(scheduler, Started(("a", "b")), arrived("a", 1), replaced("b", 1)) == [folded(("a", 1, 0))]
+
+
+def test_a_client_that_is_down_replaces_nobody_and_one_that_came_up_does() -> None:
+    scheduler = SyncScheduler(1, 1)
+    (first,) = sent_to(play(scheduler, Started(("a", "b", "c"))))
+    one, two = sorted({"a", "b", "c"} - {first})
+    play(scheduler, ClientDown(one), ClientDown(two), ClientUp(two))
+    assert play(scheduler, replaced(first, 1)) == [Dispatch(two, 1, 0)]
+
+
+def test_who_replaces_is_drawn_by_lot() -> None:
+    chosen = set()
+    for seed in range(20):
+        scheduler = SyncScheduler(1, 1, seed)
+        (first,) = sent_to(play(scheduler, Started(CLIENTS)))
+        again = SyncScheduler(1, 1, seed)
+        play(again, Started(CLIENTS))
+        (replacement,) = play(scheduler, replaced(first, 1))
+        assert play(again, replaced(first, 1)) == [replacement]
+        chosen |= sent_to([replacement])
+    assert len(chosen) > 5
 
 
 CLIENTS = tuple(f"c{number}" for number in range(20))

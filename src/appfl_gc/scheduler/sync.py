@@ -33,7 +33,8 @@ class SyncScheduler:
     replacement from (seed, round). When each of them has answered, was refused or went down, the updates that
     arrived are folded, in configuration order and with staleness 0. A client that comes up waits for the next
     round. A round in which nobody delivered begins anew, with another draw, as soon as a client is up. An update
-    of a client that went down counts while its round is open.
+    of a client that went down counts while its round is open. A refusal that asks for it is made good by another
+    client that is up and was not drawn for this round, if there is one: drawn by lot, too.
 
     On ``Stopping`` a round that is not complete is left as it is, so that a resumed run goes on with the updates
     that arrived and ends with the same bits.
@@ -64,6 +65,7 @@ class SyncScheduler:
         self._lots = random.Random()
         self._arrived: list[Flight] = []
         self._left_out: frozenset[str] = frozenset()
+        self._drawn: set[str] = set()
         self._finished = False
 
     def step(self, now: float, event: Event) -> list[Action]:
@@ -77,7 +79,7 @@ class SyncScheduler:
             case Arrived():
                 return self._answered(event.meta.update, arrived=True)
             case Refused():
-                return self._answered(event.update, arrived=False)
+                return self._answered(event.update, arrived=False, replace=event.replace)
             case ClientDown():
                 self._roster.went_down(event.client)
                 return self._end_or_try_again()
@@ -101,6 +103,7 @@ class SyncScheduler:
         roster = self._roster
         candidates = sorted(roster.idle, key=roster.place)
         drawn = self._draw(candidates)
+        self._drawn = set(drawn)
         left_out = [client for client in candidates if client not in drawn]
         told, self._left_out = self._left_out, frozenset(left_out)
         return [
@@ -117,13 +120,23 @@ class SyncScheduler:
             return frozenset(candidates)
         return frozenset(self._lots.sample(candidates, wanted))
 
-    def _answered(self, update: UpdateId, *, arrived: bool) -> list[Action]:
+    def _answered(self, update: UpdateId, *, arrived: bool, replace: bool = False) -> list[Action]:
         flight = self._roster.land(update)
         if flight is None or flight.version != self._roster.version:
             return []
         if arrived:
             self._arrived.append(flight)
-        return self._end_or_try_again()
+        return self._replace() if replace else self._end_or_try_again()
+
+    def _replace(self) -> list[Action]:
+        """Send the current version to one more client, drawn from those that this round has not drawn yet."""
+        spare = sorted(self._roster.idle.keys() - self._drawn, key=self._roster.place)
+        if not spare:
+            return self._end_or_try_again()
+        client = self._lots.choice(spare)
+        self._drawn.add(client)
+        self._left_out -= {client}
+        return [self._roster.dispatch(client, at_least=self._round)]
 
     def _end_or_try_again(self) -> list[Action]:
         """Once nobody works any more: fold what arrived, or begin the round anew if nothing did."""
