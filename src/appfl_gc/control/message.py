@@ -89,3 +89,12 @@ def read_reply(data: str, call: Call) -> Reply:
     except WireError as error:
         raise ReplyError(f"The site returned what is not a reply to its call. {error}") from None
     return reply
+
+
+def answers(data: str, call: Call) -> bool:
+    """Whether what a site returned for some call is the reply to ``call``."""
+    try:
+        read_reply(data, call)
+    except ReplyError:
+        return False
+    return True

@@ -63,6 +63,18 @@ def admin_router(
         identities.forget_tokens(bool(values.get("refresh")))
         return {}
 
+    @router.post("/forget-results")
+    def forget_results() -> dict[str, Any]:
+        with model.changed:
+            model.forget_results()
+        return {}
+
+    @router.post("/forget-tasks")
+    def forget_tasks() -> dict[str, Any]:
+        with model.changed:
+            model.forget_tasks()
+        return {}
+
     @router.post("/applications")
     def add_application(values: Document) -> dict[str, Any]:
         return asdict(identities.add_application(str(values["name"])))

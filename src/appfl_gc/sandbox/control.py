@@ -99,6 +99,14 @@ class FaultControl:
         """Forget all access tokens: requests get a 401 until there is a new one; with ``refresh`` logins end too."""
         self.control.post("forget-tokens", {"refresh": refresh})
 
+    def forget_results(self) -> None:
+        """Forget what the tasks that have ended returned; how they ended is still told."""
+        self.control.post("forget-results", {})
+
+    def forget_tasks(self) -> None:
+        """Forget every task and task group; results of those that run go nowhere."""
+        self.control.post("forget-tasks", {})
+
     def clear(self) -> None:
         """End all faults."""
         self.control.post("faults", {"failures": 0, "slow_seconds": 0})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from appfl_gc.sandbox.identities import Identity
@@ -143,13 +143,13 @@ class Outcome:
     """How a task ended.
 
     Attributes:
-        data: the result's text, or the text of the exception.
+        data: the result's text, or the text of the exception; ``None`` once the service has forgotten it.
         failed: whether it is an exception.
         details: versions and endpoint, as the endpoint told them.
         completed: seconds since the epoch.
     """
 
-    data: str
+    data: str | None
     failed: bool
     details: dict[str, Any]
     completed: float
@@ -209,3 +209,17 @@ class Model:
     tasks: dict[str, Task] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def forget_results(self) -> None:
+        """Keep of every task that has ended only how it did, as after a result's time of keeping."""
+        for task in self.tasks.values():
+            if task.outcome is not None:
+                task.outcome = replace(task.outcome, data=None)
+
+    def forget_tasks(self) -> None:
+        """Know no task and no group any more; what endpoints have goes on, and its results go nowhere."""
+        self.tasks.clear()
+        self.groups.clear()
+        for user_endpoint in self.user_endpoints.values():
+            user_endpoint.unfinished.clear()
+            user_endpoint.taken = frozenset()

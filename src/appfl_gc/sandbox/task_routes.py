@@ -119,5 +119,7 @@ def _document(task: Task) -> dict[str, Any]:
     outcome = task.outcome
     if outcome is None:
         return {**document, "details": {"endpoint_id": task.user_endpoint.id}}
-    document["exception" if outcome.failed else "result"] = outcome.data
-    return {**document, "completion_t": str(outcome.completed), "details": outcome.details}
+    document |= {"completion_t": str(outcome.completed), "details": outcome.details}
+    if outcome.data is None:
+        return {**document, "reason": "The result is not kept any more."}
+    return {**document, "exception" if outcome.failed else "result": outcome.data}

@@ -89,7 +89,8 @@ class Case:
         call = OpenCall(
             Call(CallId("run", 1, "A"), "site.hello"), lane, Place("A", ENDPOINT, identity), "group", 1
         )
-        call.took(TASK, time.monotonic())
+        call.took(TASK)
+        call.taken = time.monotonic()
         self.calls.add(call)
 
         def answered(one: OpenCall, text: str) -> None:

@@ -27,7 +27,7 @@ from appfl_gc.control.globus_compute.sending.submitter import ResultMode, Submit
 from appfl_gc.control.message import ReplyError, read_reply
 from appfl_gc.control.plane import CallState, Capabilities, Listener
 from appfl_gc.protocol.call import Call
-from appfl_gc.protocol.errors import ForgottenError, StartFailedError
+from appfl_gc.protocol.errors import StartFailedError
 from appfl_gc.protocol.reply import Reply
 
 __all__ = ["GlobusComputePlane", "PlaneSettings", "Target"]
@@ -171,10 +171,15 @@ class GlobusComputePlane:
         return opened.future
 
     def attach(self, call: Call, group: str, task: str) -> Future[Reply]:
-        """See ``ControlPlane.attach``. Not supported yet: every call is forgotten."""
-        forgotten: Future[Reply] = Future()
-        forgotten.set_exception(ForgottenError("Attaching to calls at the service is not supported yet."))
-        return forgotten
+        """See ``ControlPlane.attach``. Its result is polled; ``EarlierCalls`` says how it is found."""
+        lane = self._lane_of[call.identity.client]
+        place = failures.Place(call.identity.client, lane.target.endpoint_id, lane.target.identity, task)
+        opened = OpenCall(call, lane, place, group, size=0, attached=True, taken=time.monotonic())
+        opened.state = CallState.WAITING_FOR_ENDPOINT
+        self._calls.add(opened)
+        if self._closing.is_set():
+            self._calls.fail([opened], lambda one: failures.located(ClosingError(), one.place))
+        return opened.future
 
     def close(self) -> None:
         """Stop at once. Calls in flight fail; the service and the sites go on with what they have."""
@@ -210,12 +215,15 @@ class GlobusComputePlane:
         """The service or the site says that ``call`` failed."""
         error = failures.of_task(text, call.place)
         early = isinstance(error, failures.TooEarlyError)
-        if early and time.monotonic() - call.opened < self._settings.lost_after_seconds:
+        if early and not call.attached and self._in_time(call):
             self._send_again(call, error.message)
         elif isinstance(error, StartFailedError):
             self._start_failures.failed(call, error)
         else:
             self._calls.fail([call], lambda _: error)
+
+    def _in_time(self, call: OpenCall) -> bool:
+        return time.monotonic() - call.opened < self._settings.lost_after_seconds
 
     def _send_again(self, call: OpenCall, why: str) -> None:
         """What keeps the endpoint from taking ``call`` passes by itself."""

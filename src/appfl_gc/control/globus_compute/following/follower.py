@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 
 from appfl_gc.control.globus_compute.failing import failures
 from appfl_gc.control.globus_compute.following.cadence import Cadence
+from appfl_gc.control.globus_compute.following.earlier import EarlierCalls
 from appfl_gc.control.globus_compute.following.silence import Silence
-from appfl_gc.control.globus_compute.following.task_row import process_of, state_of, status_of
+from appfl_gc.control.globus_compute.following.task_row import is_over, process_of, result_of, state_of
 from appfl_gc.control.globus_compute.rest.errors import ThrottledError
 from appfl_gc.control.globus_compute.rest.turnstile import ClosingError
 from appfl_gc.control.globus_compute.sending.lane import Lane
@@ -28,7 +29,7 @@ SPARE = 6
 SHORTEST_STATUS, LONGEST_STATUS = 2.0, 30.0
 TASKS_A_REQUEST = 100
 # The kinds of questions: each has its own silence, for one route of the service may fail alone.
-TASKS, ENDPOINTS = "tasks", "endpoints"
+TASKS, EARLIER, ENDPOINTS = "tasks", "earlier tasks", "endpoints"
 UNKNOWN_LIFE = "The service does not tell whether the endpoint is online; the call waits for its answer."
 
 
@@ -78,6 +79,7 @@ class Follower:
         self._forgotten = Silence()
         self._seen: set[str] = set()
         self._strangers: dict[Lane, str] = {}
+        self._earlier = EarlierCalls(submitter, calls, polled_pause, answered, self._told)
         threading.Thread(target=self._serve, name="globus-compute-follower", daemon=True).start()
 
     def stranger(self, lane: Lane, task: str) -> None:
@@ -110,14 +112,18 @@ class Follower:
         self._submitter.retire_groups(lambda: {call.group for call in self._mine()})
         if not mine:
             return
-        taken = {call.task: call for call in mine if call.taken is not None}
+        attached = [call for call in mine if call.attached]
+        if self._earlier.due(attached):
+            self._ask(EARLIER, lambda: self._ask_earlier(attached))
+        taken = {call.task: call for call in mine if call.taken is not None and not call.attached}
         if taken.keys() - self._seen:
             self._cadence.restart(time.monotonic(), self._first)
         self._seen = set(taken)
         if taken and self._cadence.due(time.monotonic()):
             self._ask(TASKS, lambda: self._ask_tasks(taken))
         moment = time.monotonic()
-        waiting = [c for c in taken.values() if moment - (c.taken or moment) >= self._status_period]
+        sent = [*attached, *taken.values()]
+        waiting = [call for call in sent if moment - (call.taken or moment) >= self._status_period]
         if waiting:
             self._ask(ENDPOINTS, lambda: self._ask_endpoints(waiting))
         if self._submitter.probe_due:
@@ -172,14 +178,18 @@ class Follower:
         longest = self._pushed_pause if self._submitter.push else self._polled_pause
         self._cadence.asked(time.monotonic(), news, self._first, longest)
 
+    def _ask_earlier(self, attached: list[OpenCall]) -> None:
+        self._earlier.ask(attached, SPARE)
+        self._heard(EARLIER)
+
     def _told(self, call: OpenCall, row: Mapping[str, Json]) -> bool:
         """Take in what the service says of a task; whether it is news."""
         self._learn(call.lane, row)
-        status = status_of(row)
-        if status == "success" and isinstance(result := row.get("result"), str):
+        result = result_of(row)
+        if result is not None:
             self._answered(call, result)
             return True
-        if status in ("failed", "success"):
+        if is_over(row):
             self._failed(call, str(row.get("exception") or row.get("reason") or "No reason was given."))
             return True
         state = state_of(row)
@@ -272,8 +282,10 @@ class Follower:
             self._submitter.turnstile.throttled(error.retry_after)
         else:
             self._questions.heard(kind, False, moment)
+            if kind != ENDPOINTS:
+                taken = [call for call in taken if call.attached is (kind == EARLIER)]
             lost = [call for call in taken if _met(self._questions, kind, call, moment) > self._lost_after]
-            if kind == TASKS:
+            if kind != ENDPOINTS:
                 self._calls.fail(lost, lambda call: failures.unreachable_for(self._lost_after, call.place))
             for call in lost:
                 self._calls.tell(call, call.state, UNKNOWN_LIFE)

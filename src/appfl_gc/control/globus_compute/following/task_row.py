@@ -28,6 +28,17 @@ def state_of(row: Mapping[str, Json]) -> CallState | None:
     return _STATES.get(status_of(row))
 
 
+def is_over(row: Mapping[str, Json]) -> bool:
+    """Whether it has ended, one way or the other."""
+    return status_of(row) in ("success", "failed")
+
+
+def result_of(row: Mapping[str, Json]) -> str | None:
+    """What the site returned; None where it has not, or the service does not have it any more."""
+    result = row.get("result")
+    return result if status_of(row) == "success" and isinstance(result, str) else None
+
+
 def process_of(row: Mapping[str, Json]) -> str:
     """UUID of the endpoint or user endpoint that runs it, or "" where none is named."""
     details = row.get("details")

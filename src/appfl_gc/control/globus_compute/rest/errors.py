@@ -20,6 +20,7 @@ from appfl_gc.protocol.errors import (
     DeliveryError,
     EndpointError,
     ErrorClass,
+    ForgottenError,
     LoginError,
     VersionError,
 )
@@ -50,11 +51,13 @@ class Request:
         purpose: completes "could not": "register the entry function".
         identity: who asked.
         endpoint_id: the endpoint that it was about, or None.
+        about_tasks: whether it was about tasks that were sent before.
     """
 
     purpose: str
     identity: Identity
     endpoint_id: str | None = None
+    about_tasks: bool = False
 
     @property
     def endpoint(self) -> str:
@@ -105,6 +108,12 @@ def _of_answer(error: globus_sdk.GlobusAPIError, request: Request) -> AppflGcErr
         return LoginError(
             f"Globus Auth does not accept {request.identity.describe()}: {_said(error)}",
             request.identity.hint,
+        )
+    if request.about_tasks and error.http_status in {403, 404}:
+        return ForgottenError(
+            f"The Globus Compute service could not {request.purpose}: {_said(error)}",
+            f"It keeps tasks for a limited time, and tells of them to the identity that sent them; here it is asked by "
+            f"{request.identity.describe()}.",
         )
     known = _BY_STATUS.get(error.http_status)
     if known is not None:

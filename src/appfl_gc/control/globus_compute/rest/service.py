@@ -177,11 +177,26 @@ class ComputeService:
         """State, and result or exception as raw text, of each task that the service knows, by id.
 
         Nothing in it is deserialised; results and exceptions are the site's.
+
+        Raises:
+            ForgottenError: if the service refuses to tell of one of them.
         """
         wanted = list(task_ids)
-        with self._asking(f"tell the state of {len(wanted)} tasks") as api:
+        with self._asking(f"tell the state of {len(wanted)} tasks", about_tasks=True) as api:
             results = _object(_object(api.v2.get_task_batch(wanted).data).get("results"))
             return {task: value for task, value in results.items() if isinstance(value, dict)}
+
+    def task_group(self, group: str) -> list[str]:
+        """Ids of all tasks that a task group ever had.
+
+        Raises:
+            ForgottenError: if the service does not know the group, or it is another identity's.
+        """
+        with self._asking("list the tasks of a task group", about_tasks=True) as api:
+            tasks = _object(api.v2.get_task_group(group).data).get("tasks")
+            if not isinstance(tasks, list):
+                raise WireError("The tasks of the group are not a list.")
+            return [as_key(_object(task).get("id"), "A task's id", 100) for task in tasks]
 
     def result_queue(self) -> ResultQueue:
         """Where results are pushed; the service makes credentials for it each time."""
@@ -243,8 +258,10 @@ class ComputeService:
             self._connection = None
 
     @contextmanager
-    def _asking(self, purpose: str, endpoint_id: str | None = None) -> Iterator[_Connection]:
-        request = Request(purpose, self.identity, endpoint_id)
+    def _asking(
+        self, purpose: str, endpoint_id: str | None = None, about_tasks: bool = False
+    ) -> Iterator[_Connection]:
+        request = Request(purpose, self.identity, endpoint_id, about_tasks)
         if self._turn is not None:
             self._turn()
         with self._lock:

@@ -34,7 +34,8 @@ class OpenCall:
         size: bytes that it adds to a request.
         future: gets the answer.
         request: which request carried it; calls of one request share the number. 0 before.
-        taken: monotonic seconds when the service took it, or None.
+        attached: whether an earlier process sent it; then it is never sent from here.
+        taken: monotonic seconds when the service took it, or this process attached to it; None before.
         opened: monotonic seconds when it was submitted.
         state, detail: what was told last.
     """
@@ -46,6 +47,7 @@ class OpenCall:
     size: int
     future: Future[Reply] = field(default_factory=Future)
     request: int = 0
+    attached: bool = False
     taken: float | None = None
     opened: float = field(default_factory=time.monotonic)
     state: CallState = CallState.SENDING
@@ -61,10 +63,9 @@ class OpenCall:
         self.place = replace(self.place, task="")
         self.taken = None
 
-    def took(self, task: str, moment: float) -> None:
+    def took(self, task: str) -> None:
         """The service took it as ``task``."""
         self.place = replace(self.place, task=task)
-        self.taken = moment
 
 
 class OpenCalls:
@@ -76,10 +77,10 @@ class OpenCalls:
         self._open: dict[OpenCall, None] = {}
 
     def add(self, call: OpenCall) -> None:
-        """A new call, told as being sent."""
+        """A new call; its state is told."""
         with self._lock:
             self._open[call] = None
-        self._listener(Progress(call.call, call.state))
+        self._listener(Progress(call.call, call.state, task=call.task))
 
     def __contains__(self, call: OpenCall) -> bool:
         with self._lock:
@@ -94,7 +95,7 @@ class OpenCalls:
         """The call reached ``state``; told once."""
         if call in self and (call.state, call.detail) != (state, detail):
             call.state, call.detail = state, detail
-            self._listener(Progress(call.call, state, detail))
+            self._listener(Progress(call.call, state, detail, call.task))
 
     def answer(self, call: OpenCall, reply: Reply) -> None:
         """The call has its reply."""

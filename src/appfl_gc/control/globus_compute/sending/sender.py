@@ -194,8 +194,10 @@ class Sender:
         calls = [envelope.take() for envelope in envelopes]
         moment = time.monotonic()
         for call, task in zip(calls, tasks, strict=True):
-            call.took(task, moment)
+            # Told first: from ``taken`` on the answer may be read.
+            call.took(task)
             self._calls.tell(call, CallState.WAITING_FOR_ENDPOINT)
+            call.taken = moment
         self._settle(calls)
 
     def refused(self, envelopes: Sequence[Envelope], error: Exception) -> None:
