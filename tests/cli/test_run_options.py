@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import appfl_gc.runner
-from appfl_gc.cli import run as run_module
+from appfl_gc.cli import run_display
 from appfl_gc.cli.exit_codes import ExitCode
 from appfl_gc.cli.run import main, run_command
 from appfl_gc.protocol.errors import ErrorReport, NotSupportedError
@@ -56,7 +56,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> RunStub:
     stub = RunStub()
     monkeypatch.setitem(sys.modules, "appfl_gc.runner.api", stub)  # type: ignore[arg-type]
     monkeypatch.setattr(appfl_gc.runner, "api", stub, raising=False)
-    monkeypatch.setattr(run_module, "login_node_warning", lambda *_: None)
+    monkeypatch.setattr(run_display, "login_node_warning", lambda *_: None)
     monkeypatch.chdir(EXAMPLES)
     return stub
 
@@ -226,7 +226,7 @@ def test_json_of_a_run_that_raises_ends_with_the_error(api: RunStub) -> None:
 
 
 def test_a_login_node_is_told_of_local_clients_only(api: RunStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "login_node_warning", lambda *_: "This is a login node.")
+    monkeypatch.setattr(run_display, "login_node_warning", lambda *_: "This is a login node.")
     assert "This is a login node." in invoke(*FILES).stderr
     api.called.clear()
     uuid = "clients.0.endpoint_id=01234567-89ab-4def-8123-456789abcdef"

@@ -23,7 +23,8 @@ from appfl_gc.payload.proxystore.parts import Parts
 from appfl_gc.payload.proxystore.redis_parts import RedisParts
 from appfl_gc.payload.proxystore.store import ProxyStoreStore
 from appfl_gc.protocol.errors import TransferError
-from appfl_gc.runner.journal import Journal, read_journal
+from appfl_gc.runner.journal import read_journal
+from appfl_gc.runner.lease import Lease
 from tests.redis_server import RedisServer
 from tests.s3_server import SECRET_KEY, S3Server
 from tests.small_federation import SmallFederation
@@ -196,7 +197,7 @@ def test_what_a_killed_run_left_in_a_shared_directory_goes_and_foreign_files_sta
     parts = FileParts(FileArguments(store_dir=str(shared)), threading.Event())
     ProxyStoreStore(parts, parts.part_bytes, threading.Event(), locator=granted(directory)[0]).put(Update())
     assert len(list(shared.iterdir())) == len(theirs) + 4
-    with Journal(directory / "journal.jsonl"):
+    with Lease(directory, print):
         refused = clean(str(directory))
     assert refused.exit_code == 2
     assert "still runs" in refused.stderr

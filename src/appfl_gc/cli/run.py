@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import shutil
-import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from appfl_gc.cli.closed_pipe import plain_console
-from appfl_gc.cli.exit_codes import ExitCode, of_exception, of_outcome
-from appfl_gc.cli.failure import tell_diagnostics, tell_report
-from appfl_gc.cli.login_node import login_node_warning
+from appfl_gc.cli.exit_codes import ExitCode
 from appfl_gc.cli.program import Program
-from appfl_gc.cli.stdout_owner import owned_stdout
+from appfl_gc.cli.run_display import Output, output_options, show
 from appfl_gc.cli.token_options import token_options
-from appfl_gc.protocol.errors import AppflGcError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from appfl_gc.config import Federation
-    from appfl_gc.protocol.wire import Json
-    from appfl_gc.report.json_lines import JsonLines
-    from appfl_gc.report.live import LiveDisplay
-    from appfl_gc.report.plain import PlainDisplay
-    from appfl_gc.runner.events import RunFinished
-
-    Display: TypeAlias = LiveDisplay | PlainDisplay | JsonLines
+    from appfl_gc.runner.api import RunResult
+    from appfl_gc.runner.events import Callback
 
 DEFAULT_SERVER_CONFIG = Path("./resources/config_gc/mnist/server_fedcompass.yaml")
 DEFAULT_CLIENT_CONFIG = Path("./resources/config_gc/mnist/clients.yaml")
@@ -51,10 +35,6 @@ class RunOptions:
     local_data: dict[str, str]
     overrides: tuple[str, ...]
     strict: bool
-    output_format: str
-    plain: bool
-    debug: bool
-    quiet: bool
     init_model: Path | None
     compute_token: str | None
     openid_token: str | None
@@ -144,16 +124,6 @@ def _config_file(ctx: click.Context, parameter: click.Parameter, value: Path | N
 )
 @click.option("--strict", is_flag=True, help="Unknown keys and keys without effect are errors.")
 @click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json: one object a line on stdout; people read stderr.",
-)
-@click.option("--plain", is_flag=True, help="Plain lines even on a terminal.")
-@click.option("--debug", is_flag=True, help="Show the full trace of errors and debug lines of the log.")
-@click.option(
     "--init-model",
     "init_model",
     metavar="FILE",
@@ -161,16 +131,23 @@ def _config_file(ctx: click.Context, parameter: click.Parameter, value: Path | N
     type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
 )
 @token_options
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings, failures and the closing summary.")
+@output_options
 @click.pass_context
-def run_command(ctx: click.Context, /, **parsed: object) -> None:
+def run_command(
+    ctx: click.Context, /, output_format: str, plain: bool, debug: bool, quiet: bool, **parsed: object
+) -> None:
     """Train one model with the clients of two YAML files.
 
     Ctrl-C once ends the run with everything saved; twice stops now. A live display shows on a terminal, plain
     lines elsewhere. The exit status says how it ended: docs/exit-codes.md.
     """
     options = RunOptions(**parsed)  # type: ignore[arg-type]
-    ctx.exit(_run_as_json(options) if options.output_format == "json" else _run_as_text(options))
+    output = Output(output_format, plain, debug, quiet)
+
+    def train(federation: Federation, callbacks: Sequence[Callback]) -> RunResult:
+        return _train(options, federation, callbacks)
+
+    ctx.exit(show(output, lambda: _load(options), train, _command_line(options)))
 
 
 def main(server_config: Path, client_config: Path) -> NoReturn:
@@ -179,122 +156,36 @@ def main(server_config: Path, client_config: Path) -> NoReturn:
     sys.exit(ExitCode.FINISHED)
 
 
-def _run_as_text(options: RunOptions) -> int:
-    from appfl_gc.report.live import LiveDisplay
-    from appfl_gc.report.plain import PlainDisplay
+def _load(options: RunOptions) -> Federation:
+    from appfl_gc.config import load
 
-    federation = _load(options)
-    if federation is None:
-        return ExitCode.CONFIGURATION
-    console = plain_console()
-    if console.is_terminal and not console.is_dumb_terminal and not options.plain and not options.quiet:
-        tell_diagnostics(federation.warnings)  # plain lines have them among the run's own log lines
-        return _train(options, federation, [LiveDisplay(console)], console)
-    plain = PlainDisplay(sys.stdout, level=_level(options), quiet=options.quiet)
-    return _train(options, federation, [plain], console)
+    return load(
+        options.server_config,
+        options.client_config,
+        overrides=options.overrides,
+        strict=options.strict,
+        local=options.local,
+        local_data=options.local_data,
+    )
 
 
-def _run_as_json(options: RunOptions) -> int:
-    from appfl_gc.report.json_lines import JsonLines
-    from appfl_gc.report.plain import PlainDisplay
+def _train(options: RunOptions, federation: Federation, callbacks: Sequence[Callback]) -> RunResult:
+    from appfl_gc.runner import api
 
-    with owned_stdout() as stdout:
-        lines = JsonLines(stdout, exit_code=_exit_code_of, debug=options.debug)
-        try:
-            federation = _load(options, lines)
-            if federation is None:
-                return ExitCode.CONFIGURATION
-            plain = PlainDisplay(sys.stderr, level=_level(options), quiet=options.quiet)
-            console = plain_console(sys.stderr)
-            return _train(options, federation, [lines, plain], console)
-        except (Exception, KeyboardInterrupt) as error:
-            lines.ended_by(of_exception(error), [_as_json(error)])
-            raise
-
-
-def _load(options: RunOptions, lines: JsonLines | None = None) -> Federation | None:
-    """Load and check both files; errors are told, and ``None`` returned."""
-    from appfl_gc.config import ConfigError, load
-
-    try:
-        federation = load(
-            options.server_config,
-            options.client_config,
-            overrides=options.overrides,
-            strict=options.strict,
-            local=options.local,
-            local_data=options.local_data,
-        )
-    except ConfigError as error:
-        tell_diagnostics(error.diagnostics)
-        if lines is not None:
-            lines.ended_by(ExitCode.CONFIGURATION, [found.to_json() for found in error.diagnostics])
-        return None
-    if any(client.endpoint_id == "local" for client in federation.clients):
-        warning = login_node_warning(socket.gethostname(), os.environ, shutil.which)
-        if warning:
-            click.echo(warning, err=True)
-    return federation
-
-
-def _train(options: RunOptions, federation: Federation, displays: Sequence[Display], console: Console) -> int:
-    """Run it; the closing summary goes to ``console`` after the displays have freed it."""
-    from appfl_gc.report.summary import Summary
-
-    with _told_on_terminal("Loading torch ..."):
-        from appfl_gc.runner import api
-    summary = Summary(console, command=_command_line(options))
-    try:
-        with contextlib.ExitStack() as stack:
-            for display in displays:
-                stack.enter_context(display)
-            result = api.run(
-                options.server_config,
-                options.client_config,
-                callbacks=[*displays, summary],
-                overrides=options.overrides,
-                strict=options.strict,
-                local=options.local,
-                local_data=options.local_data,
-                enable_server_val=options.enable_server_val,
-                init_model=options.init_model,
-                compute_token=options.compute_token,
-                openid_token=options.openid_token,
-                federation=federation,
-            )
-    except KeyboardInterrupt:
-        summary.stopped()
-        raise
-    if result.error is not None:
-        tell_report(result.error, debug=options.debug)
-    return of_outcome(result.outcome, None if result.error is None else result.error.error_class)
-
-
-@contextlib.contextmanager
-def _told_on_terminal(words: str) -> Iterator[None]:
-    """Show ``words`` on stderr while it lasts, if that is a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True, markup=False, highlight=False)
-    if not console.is_terminal or console.is_dumb_terminal:
-        yield
-        return
-    with console.status(words):
-        yield
-
-
-def _as_json(error: BaseException) -> dict[str, Json]:
-    if isinstance(error, AppflGcError):
-        return {name: value for name, value in error.report.to_json().items() if name != "trace"}
-    return {"message": str(error) or type(error).__name__}
-
-
-def _level(options: RunOptions) -> int:
-    return logging.DEBUG if options.debug else logging.INFO
-
-
-def _exit_code_of(end: RunFinished) -> int:
-    return of_outcome(end.outcome, None if end.error is None else end.error.error_class)
+    return api.run(
+        options.server_config,
+        options.client_config,
+        callbacks=callbacks,
+        overrides=options.overrides,
+        strict=options.strict,
+        local=options.local,
+        local_data=options.local_data,
+        enable_server_val=options.enable_server_val,
+        init_model=options.init_model,
+        compute_token=options.compute_token,
+        openid_token=options.openid_token,
+        federation=federation,
+    )
 
 
 def _command_line(options: RunOptions) -> list[str]:
