@@ -24,6 +24,8 @@ from appfl_gc.protocol.reference import PACKED
 from appfl_gc.protocol.wire import Json, WireError, as_object
 from appfl_gc.site.outbox import Kept, Outbox
 from appfl_gc.site.roles.context import Answer, CallContext
+from appfl_gc.site.stopping import StopReason
+from appfl_gc.site.watch import stopped
 
 UPDATE = "update"
 
@@ -59,11 +61,12 @@ def deliver(context: CallContext, outbox: Outbox, answer: Answer) -> Answer:
     with stopwatch.measure("encode"):
         payload = coding.compressed(answer.tensors, coding_of(call, UPDATE))
     answer = replace(answer, tensors=None, values={**answer.values, **_described(payload)})
-    if not goes_far(grant, payload.size):
+    unwanted = context.watch.reason() is StopReason.CANCELLED
+    if not unwanted and not goes_far(grant, payload.size):
         with stopwatch.measure("transfer"), contextlib.closing(from_grant(grant)) as store:
             reference = store.put(payload)
         sent = replace(answer, payloads={UPDATE: reference}, measures=stopwatch.measures)
-        outbox.store(call, sent)
+        _note_sent(context, outbox, sent, None)
         return sent
     try:
         with stopwatch.measure("encode"):
@@ -72,7 +75,13 @@ def deliver(context: CallContext, outbox: Outbox, answer: Answer) -> Answer:
         outbox.store(call, held, kept)
     except (AppflGcError, OSError) as error:
         context.logger.warning("The outbox can't keep the update, which is sent all the same. %s", error)
-        return _send(context, outbox, replace(answer, measures=stopwatch.measures), None, payload)
+        answer = replace(answer, measures=stopwatch.measures)
+        if unwanted:
+            return replace(answer, values={}, error=stopped(StopReason.CANCELLED))
+        return _send(context, outbox, answer, None, payload)
+    if unwanted:
+        # The run's stores are swept by now; a later attempt sends it from here.
+        return replace(held, error=stopped(StopReason.CANCELLED))
     return _send(context, outbox, held, kept, MappedFile(kept.path, kept.reference.codec))
 
 
@@ -125,11 +134,15 @@ def _send(
     sent = replace(
         answer, payloads={UPDATE: reference}, measures=replace(measures, transfer=measures.transfer + spent)
     )
+    _note_sent(context, outbox, sent, kept)
+    return sent
+
+
+def _note_sent(context: CallContext, outbox: Outbox, sent: Answer, kept: Kept | None) -> None:
     try:
-        outbox.store(call, sent, kept)
+        outbox.store(context.call, sent, kept)
     except OSError as error:
         context.logger.warning("The outbox could not note that the update was sent: %s", error)
-    return sent
 
 
 def _described(payload: Encoded) -> dict[str, Json]:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,19 @@ from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.wire import Json, WireError, as_int, as_key, clean_text
 from appfl_gc.site.audit import keep_for_review, record_decision
+from appfl_gc.site.claims import Claims
 from appfl_gc.site.isolation import contained
 from appfl_gc.site.log import PrintedText, SiteLog
 from appfl_gc.site.outbox import Outbox
 from appfl_gc.site.paths import SitePaths
 from appfl_gc.site.policy import PolicyError, SitePolicy, load_policy, policy_path
-from appfl_gc.site.roles.channels import find_handler
+from appfl_gc.site.roles.channels import WORK, find_handler
 from appfl_gc.site.roles.context import Answer, CallContext, Stopwatch
+from appfl_gc.site.roles.task_checkpoint import checkpoint_of
 from appfl_gc.site.session import SESSION
+from appfl_gc.site.stopping import StopReason
 from appfl_gc.site.user_errors import user_frames
+from appfl_gc.site.watch import stopped, watch_over
 from appfl_gc.version import VERSION
 
 
@@ -63,7 +68,7 @@ def handle(message: Any, requires: Mapping[str, str]) -> dict[str, Json]:
             ):
                 policy = load_policy(policy_path())
                 context = CallContext(call, paths, policy, SESSION, log.logger, stopwatch)
-                reply = _answer(context, Outbox(paths.outbox, policy.outbox))
+                reply = _reply(context, Outbox(paths.outbox, policy.outbox))
         except BaseException as error:  # noqa: BLE001  sys.exit in user code must not end the worker
             reply = Reply(call.identity, call.nonce, error=_report(error, paths))
             log.logger.error("%s", reply.error)
@@ -87,29 +92,60 @@ def _recognisable(message: Any) -> tuple[CallId, str]:
         return CallId("", 0, "", 0), ""
 
 
-def _answer(context: CallContext, outbox: Outbox) -> Reply:
+def _reply(context: CallContext, outbox: Outbox) -> Reply:
     call = context.call
     acknowledged = call.args.get("acknowledged")
     if acknowledged is not None:
         outbox.acknowledge(call, as_int(acknowledged, "The acknowledged round"))
     _check_sources(context)
-    answer = _stored(context, outbox)
-    if answer is None:
+    if call.channel in WORK:
+        with watch_over(call) as watch:
+            answer = _answer_once(replace(context, watch=watch), outbox)
+    else:
         answer = find_handler(call.channel)(context)
-        if answer.tensors is not None:
-            # Only what trains has torch, without which payloads can't be encoded.
-            from appfl_gc.site.delivery import deliver
-
-            answer = deliver(context, outbox, answer)
     measures = context.stopwatch.measures if answer.measures is None else answer.measures
     return Reply(call.identity, call.nonce, answer.values, answer.payloads, measures, error=answer.error)
+
+
+def _answer_once(context: CallContext, outbox: Outbox) -> Answer:
+    """Answer from the outbox; else do the work, but not while another delivery of the call does it."""
+    answer = _without_work(context, outbox)
+    if answer is not None:
+        return answer
+    with Claims(outbox.claims(context.call), context.logger).held(context.watch):
+        # Whoever held the claim may have answered meanwhile.
+        return _without_work(context, outbox) or _worked(context, outbox)
+
+
+def _worked(context: CallContext, outbox: Outbox) -> Answer:
+    answer = find_handler(context.call.channel)(context)
+    if answer.tensors is None:
+        return answer
+    # Only what trains has torch, without which payloads can't be encoded.
+    from appfl_gc.site.delivery import deliver
+
+    answer = deliver(context, outbox, answer)
+    checkpoint = checkpoint_of(context)
+    if checkpoint.path.exists() and outbox.find(context.call) is not None:
+        checkpoint.forget()
+    return answer
+
+
+def _without_work(context: CallContext, outbox: Outbox) -> Answer | None:
+    """The answer to a call that nobody waits for any more, that has no time, or that was answered before."""
+    reason = context.watch.reason()
+    if reason is StopReason.CANCELLED:
+        return Answer(error=stopped(reason))
+    answer = _stored(context, outbox)
+    return Answer(error=stopped(reason)) if answer is None and reason is not None else answer
 
 
 def _stored(context: CallContext, outbox: Outbox) -> Answer | None:
     """The answer to an earlier attempt of the call; an update that the outbox still holds is sent."""
     call = context.call
-    found = None if call.args.get("compute_again") else outbox.find(call)
-    if found is None:
+    found = outbox.find(call)
+    # What an earlier attempt put into a store was of no use, but what this one did is.
+    if found is None or (call.args.get("compute_again") and found.attempt < call.identity.attempt):
         return None
     context.logger.info("%s was answered before; the stored reply goes out again.", call.identity)
     if found.kept is None or not found.held:

@@ -7,20 +7,22 @@ store that others run is kept beside it.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appfl_gc.payload.files import replacing, write_all
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.measures import Measures
 from appfl_gc.protocol.reference import HELD, SEALED, Ref
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.wire import Json, WireError, as_object, load_json
+from appfl_gc.site.claims import SUFFIX
 from appfl_gc.site.paths import digest
 from appfl_gc.site.policy import OutboxLimits
 from appfl_gc.site.roles.context import Answer
@@ -39,10 +41,11 @@ class Kept:
 
 @dataclass(frozen=True)
 class Stored:
-    """An answer in the outbox, with its update where that is kept."""
+    """An answer in the outbox, with its update where that is kept, and the attempt that was answered."""
 
     answer: Answer
     kept: Kept | None
+    attempt: int
 
     @property
     def held(self) -> bool:
@@ -51,16 +54,16 @@ class Stored:
 
 
 TORN_DAYS = 1.0
-"""Nobody writes a single update for longer."""
+"""Nobody writes a single update for longer, or holds a claim without renewing it."""
+_DAY = 86400.0
 
 
-def _request(call: Call) -> str:
+_OF_THE_ATTEMPT = {"acknowledged", "grant", "mailbox", "compute_again", "of"}
+
+
+def request_of(call: Call) -> str:
     """What was asked, without what differs between attempts: identity, nonce, acknowledgements, locators."""
-    args = {
-        name: value
-        for name, value in call.args.items()
-        if name not in {"acknowledged", "grant", "compute_again", "of"}
-    }
+    args = {name: value for name, value in call.args.items() if name not in _OF_THE_ATTEMPT}
     # A model that is encrypted anew has another checksum, although it is the same.
     payloads = {name: ref.checksum for name, ref in call.payloads.items() if not ref.codec.endswith(SEALED)}
     return digest(json.dumps([call.channel, args, payloads, call.seed, call.threads], sort_keys=True))
@@ -79,6 +82,10 @@ class Outbox:
     def _file(self, call: Call) -> Path:
         return self._client(call) / f"{call.identity.round:08d}-{digest(call.channel)}.json"
 
+    def claims(self, call: Call) -> Path:
+        """What the names of claims on the work of ``call`` begin with: they lie beside the answer, and go like it."""
+        return self._file(call).with_suffix(f".{request_of(call)}")
+
     def _make(self, client: Path) -> None:
         """Make a client's directory and those above it, for this user alone."""
         for directory in (self.directory, client.parent, client):
@@ -96,7 +103,7 @@ class Outbox:
             TransferError: if there is no room for it.
         """
         from appfl_gc.payload.checksum import Checksum
-        from appfl_gc.payload.files import replacing, write_chunks
+        from appfl_gc.payload.files import write_chunks
 
         path, running = self._file(call).with_suffix(".payload"), Checksum()
         try:
@@ -119,14 +126,12 @@ class Outbox:
         measures = answer.measures or Measures()
         reply = Reply(call.identity, call.nonce, answer.values, answer.payloads, measures)
         entry: dict[str, Json] = {
-            "request": _request(call),
+            "request": request_of(call),
             "reply": reply.to_json(),
             "kept": None if kept is None else kept.reference.to_json(),
         }
-        aside = path.with_suffix(f".{os.getpid()}.tmp")
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(entry, file)
-        aside.replace(path)
+        with replacing(path, fsync=False) as fd:
+            write_all(fd, memoryview(json.dumps(entry).encode()))
         if kept is None:
             path.with_suffix(".payload").unlink(missing_ok=True)
         # Walking through every reply of every client costs more than a small call, so only when they add up.
@@ -136,7 +141,7 @@ class Outbox:
     def find(self, call: Call) -> Stored | None:
         """The answer to an earlier attempt of ``call`` with the same request."""
         found = self._read(call)
-        return None if found is None or found[0] != _request(call) else found[1]
+        return None if found is None or found[0] != request_of(call) else found[1]
 
     def find_any(self, call: Call) -> Stored | None:
         """The answer to a call of this identity and channel, whatever was asked."""
@@ -154,7 +159,9 @@ class Outbox:
         file = path.with_suffix(".payload")
         there = kept is not None and file.is_file() and file.stat().st_size == kept.size
         answer = Answer(reply.values, reply.payloads, measures=reply.measures)
-        stored = Stored(answer, Kept(file, kept) if there and kept is not None else None)
+        stored = Stored(
+            answer, Kept(file, kept) if there and kept is not None else None, reply.identity.attempt
+        )
         # An update that is neither in a store nor here any more has to be made again.
         return None if stored.held and stored.kept is None else (entry.get("request"), stored)
 
@@ -162,7 +169,7 @@ class Outbox:
         """Forget this client's answers of rounds up to ``up_to_round``: the server has them."""
         directory = self._client(call)
         for path in directory.glob("*.*") if directory.is_dir() else ():
-            if path.suffix in {".json", ".payload"} and int(path.name[:8]) <= up_to_round:
+            if path.suffix in {".json", ".payload", SUFFIX} and int(path.name[:8]) <= up_to_round:
                 path.unlink(missing_ok=True)
 
     def _entries(self) -> Iterator[tuple[float, int, Path]]:
@@ -177,12 +184,18 @@ class Outbox:
     def _enforce_limits(self, keep: Path) -> None:
         entries = sorted(self._entries())
         total = sum(size for _, size, _ in entries)
-        oldest = time.time() - self.limits.max_days * 86400
-        for torn in self.directory.glob("*/*/.*.part"):  # of workers that were killed
-            if torn.exists() and torn.stat().st_mtime < time.time() - TORN_DAYS * 86400:
-                torn.unlink(missing_ok=True)
+        oldest = time.time() - self.limits.max_days * _DAY
+        torn_before = time.time() - TORN_DAYS * _DAY
+        for pattern in (".*.part", f"*{SUFFIX}"):  # of workers that were killed
+            for left in self.directory.glob(f"*/*/{pattern}"):
+                with contextlib.suppress(FileNotFoundError):
+                    if left.stat().st_mtime < torn_before:
+                        left.unlink()
         for modified, size, path in entries:
             if path != keep and (modified < oldest or total > self.limits.max_bytes):
                 path.unlink(missing_ok=True)
                 path.with_suffix(".payload").unlink(missing_ok=True)
                 total -= size
+                with contextlib.suppress(OSError):  # others are in it
+                    path.parent.rmdir()
+                    path.parent.parent.rmdir()

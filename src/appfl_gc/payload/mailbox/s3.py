@@ -18,7 +18,7 @@ from appfl_gc.payload.s3.granted import LOCATOR, signed_url
 from appfl_gc.payload.s3.refusals import AbsentError
 from appfl_gc.payload.s3.run_objects import RunObjects
 from appfl_gc.payload.store import ignore
-from appfl_gc.protocol.errors import TransferError
+from appfl_gc.protocol.errors import AppflGcError, TransferError
 from appfl_gc.protocol.wire import Json
 
 DEADLINES = Deadlines(connect=5.0, silence=10.0)
@@ -110,7 +110,7 @@ class S3SiteMailbox:
                 return True
         except AbsentError:
             return False
-        except TransferError:
+        except AppflGcError:
             return True
 
     def tell(self, progress: TaskProgress) -> None:
@@ -118,7 +118,7 @@ class S3SiteMailbox:
         content = progress_bytes(progress)
         body = Body([memoryview(content)], len(content), ignore)
         with (
-            contextlib.suppress(TransferError),
+            contextlib.suppress(AppflGcError),
             exchange(self._session, "PUT", self._tell, "a note of progress", DEADLINES, body),
         ):
             pass

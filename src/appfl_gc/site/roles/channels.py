@@ -18,6 +18,9 @@ CHANNELS = {
     "trainer.train": "appfl_gc.site.roles.trainer_role:train",
 }
 
+WORK = frozenset({"trainer.train"})
+"""Channels whose calls are worth waiting for, stopping and keeping: their answers go to the outbox."""
+
 
 def find_handler(channel: str) -> Handler:
     """The handler of ``channel``.

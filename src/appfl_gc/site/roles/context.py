@@ -19,6 +19,7 @@ from appfl_gc.protocol.wire import Json, as_object
 from appfl_gc.site.paths import SitePaths
 from appfl_gc.site.policy import SitePolicy
 from appfl_gc.site.session import SessionCache
+from appfl_gc.site.watch import Watch
 
 if TYPE_CHECKING:
     from appfl_gc.payload.codec import Encoding
@@ -53,7 +54,11 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class CallContext:
-    """One call at a site, with what the site has for it."""
+    """One call at a site, with what the site has for it.
+
+    Attributes:
+        watch: whether the call's work is still to go on; without a word from the caller it is.
+    """
 
     call: Call
     paths: SitePaths
@@ -61,6 +66,7 @@ class CallContext:
     session: SessionCache
     logger: logging.Logger
     stopwatch: Stopwatch
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ from appfl_gc.protocol.wire import Json, as_count, as_object
 from appfl_gc.site.building import build_datasets, build_loss, build_metric, build_model
 from appfl_gc.site.delivery import coding_of, compression_of
 from appfl_gc.site.roles.context import Answer, CallContext
+from appfl_gc.site.roles.task_checkpoint import checkpoint_of
 from appfl_gc.site.session import cache_key
 from appfl_gc.site.source_loader import LoadedSource, SourceLoader
 from appfl_gc.site.state import ClientStates, StateLostError
@@ -31,6 +32,7 @@ from appfl_gc.site.trainer.device import choose_devices
 from appfl_gc.site.trainer.model_copy import fresh_copy
 from appfl_gc.site.trainer.run import TrainTask, check_trainer, find_trainer, run_trainer
 from appfl_gc.site.trainer.user_class import keeps_state
+from appfl_gc.site.watch import stopped
 
 
 def sample_size(context: CallContext) -> Answer:
@@ -70,9 +72,13 @@ def describe_training(context: CallContext) -> dict[str, Json]:
 def train(context: CallContext) -> Answer:
     """Train the global model on the client's data; the answer's tensors are the update.
 
-    Its values hold ``sample_size``, ``steps`` and ``metrics``. What the client's trainer remembers goes on from
-    ``args["state_of"]``, the last dispatch whose update the server has accepted (0: none); where the site has lost
-    that, the metric ``client_state_lost`` is 1.
+    Its values hold ``sample_size``, ``steps`` and ``metrics``, and ``share`` where the task was stopped and the
+    configuration asks for what was done until then. Where it was stopped without an update, the answer has an error,
+    and ``checkpoint_steps`` says how far the checkpoint is that a later attempt goes on from.
+
+    What the client's trainer remembers goes on from ``args["state_of"]``, the last dispatch whose update the server
+    has accepted (0: none). The metric ``client_state_lost`` is 1 where the site has lost that; ``resumed_steps`` are
+    those that an earlier attempt had done.
     """
     stopwatch, call = context.stopwatch, context.call
     client = _Client(context)
@@ -97,18 +103,29 @@ def train(context: CallContext) -> Answer:
         logger=context.logger,
         threads=call.threads,
         client_state=remembered,
+        stop=context.watch,
+        checkpoint=checkpoint_of(context),
+        on_step=context.watch.reached,
     )
     data.restore()
     with stopwatch.measure("train"):
         outcome = run_trainer(task)
+    stopwatch.count_steps(outcome.steps - outcome.steps_before, outcome.validation_seconds)
+    if outcome.stopped is not None and not outcome.answers:
+        return Answer({"checkpoint_steps": outcome.checkpoint_steps}, error=stopped(outcome.stopped))
     with stopwatch.measure("encode"):
         encoding = codec.Encoding(outcome.state, codec.spec_of(outcome.state, outcome.deltas))
         memory.keep(outcome.client_state)
-    stopwatch.count_steps(outcome.steps, sum(row.validation_seconds for row in outcome.rows))
+    told: dict[str, Json] = {**outcome.metrics}
+    if memory.lost:
+        told["client_state_lost"] = 1.0
+    if outcome.steps_before:
+        told["resumed_steps"] = float(outcome.steps_before)
     values: dict[str, Json] = {
         "sample_size": outcome.sample_size,
         "steps": outcome.steps,
-        "metrics": {**outcome.metrics, **({"client_state_lost": 1.0} if memory.lost else {})},
+        "metrics": told,
+        **({} if outcome.stopped is None else {"share": outcome.share}),
     }
     return Answer(values, tensors=encoding)
 
