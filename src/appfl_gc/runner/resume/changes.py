@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from appfl_gc.config.document import KeyPath, show_key
 from appfl_gc.config.federation import LOCAL, Federation
@@ -14,10 +14,17 @@ from appfl_gc.config.schema.client import Client
 from appfl_gc.config.schema.server_configs import ServerConfigs
 from appfl_gc.protocol.errors import UsageError
 from appfl_gc.protocol.redaction import shown
-from appfl_gc.protocol.wire import Json
+from appfl_gc.protocol.wire import Json, as_object, load_json
 from appfl_gc.runner.doctor.row import named
+from appfl_gc.runner.resume.past import PastRun
+from appfl_gc.version import VERSION
+
+Views: TypeAlias = Iterable[tuple[str, Layered, Block]]
+"""Title, merged block and typed block of the server and of each client, as ``Examination`` has them."""
 
 SERVER = "server"
+COUNT_UPDATES = ("AsyncScheduler", "CompassScheduler")
+"""Schedulers whose ``num_global_epochs`` are client updates."""
 EPOCHS = ("num_global_epochs",)
 NO_BITS: tuple[KeyPath, ...] = (
     ("comm_configs", "s3_configs", "s3_creds_file"),
@@ -106,7 +113,7 @@ def changes(
     done: int,
     *,
     same_program: bool = True,
-    views: Iterable[tuple[str, Layered, Block]] = (),
+    views: Views = (),
 ) -> list[Change]:
     """Compare a configuration with that of a run.
 
@@ -120,6 +127,37 @@ def changes(
     """
     comparison = _Comparison(same_program, {title: block for title, block, _ in views}, done)
     return list(comparison.all(recorded, federation))
+
+
+def changes_since(past: PastRun, federation: Federation, views: Views = ()) -> list[Change]:
+    """What has changed since ``past`` began; ``views`` as in ``changes``.
+
+    Raises:
+        UsageError: if what the run recorded can't be read.
+    """
+    path = past.directory.path / "config.json"
+    try:
+        recorded = as_object(load_json(path.read_text("utf-8")), "The configuration")
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} can't be read: {error}",
+            "Without it nobody can tell whether the configuration has changed.",
+        ) from None
+    by_updates = federation.server_configs.scheduler in COUNT_UPDATES
+    done = past.rounds.updates if by_updates else past.rounds.rounds
+    return changes(recorded, federation, done, same_program=past.program == VERSION, views=views)
+
+
+def check_unchanged(past: PastRun, federation: Federation, views: Views = ()) -> list[Change]:
+    """What has changed since ``past`` began, all of which may.
+
+    Raises:
+        ConfigurationChangedError: if a run can't go on with one of the changes.
+        UsageError: if what the run recorded can't be read.
+    """
+    found = changes_since(past, federation, views)
+    refuse(found)
+    return found
 
 
 def refuse(found: Iterable[Change]) -> None:

@@ -109,6 +109,39 @@ class Invocation:
                 "Name both YAML files with --server_config and --client_config.",
             ) from None
 
+    @classmethod
+    def again(
+        cls,
+        directory: Path,
+        *,
+        server_config: str | Path | None = None,
+        client_config: str | Path | None = None,
+        overrides: Sequence[str] = (),
+        compute_token: str | None = None,
+        openid_token: str | None = None,
+    ) -> Invocation:
+        """That of the run in ``directory``, with what is given now in place of what was given then.
+
+        Overrides are added to those of then. A run that has none, since it began from a ``Federation``, needs both
+        files.
+
+        Raises:
+            UsageError: if there is none, or it can't be read, and the files are not given.
+        """
+        try:
+            then = cls.load(directory)
+        except UsageError:
+            if server_config is None or client_config is None:
+                raise
+            then = cls.here(server_config, client_config)
+        return then.with_changes(
+            server_config=server_config,
+            client_config=client_config,
+            overrides=overrides,
+            compute_token=compute_token,
+            openid_token=openid_token,
+        )
+
     def with_changes(
         self,
         *,
