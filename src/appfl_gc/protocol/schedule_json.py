@@ -51,6 +51,19 @@ def _parse(value: Json, expected: tuple[type[Any], ...]) -> Any:
         raise WireError(f"A scheduler's {kind.__name__} is malformed: {error}.") from None
 
 
+def meta_to_json(meta: UpdateMeta) -> dict[str, Json]:
+    """The JSON form of what is known of an update."""
+    return dataclasses.asdict(meta)
+
+
+def meta_from_json(value: Json) -> UpdateMeta:
+    """What is known of an update, from its JSON form; raises ``WireError``."""
+    try:
+        return _meta(as_object(value, "What is known of an update"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WireError(f"What is known of an update is malformed: {error}.") from None
+
+
 def _meta(fields: Any) -> UpdateMeta:
     known = {**fields, "update": UpdateId(**fields["update"]), "timing": Timing(**fields["timing"])}
     return UpdateMeta(**known)

@@ -7,29 +7,41 @@ import logging
 import queue
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from appfl_gc.config import Federation, load
+from appfl_gc.config import Federation
 from appfl_gc.protocol.errors import (
     AppflGcError,
     ErrorClass,
     ErrorReport,
     StorageError,
+    UsageError,
     UserCodeError,
 )
 from appfl_gc.protocol.file_name import file_name_part
 from appfl_gc.runner.events import Callback, Outcome, RunFinished
 from appfl_gc.runner.federated_run import FederatedRun
-from appfl_gc.runner.inbox import Inbox
+from appfl_gc.runner.inbox import Displaced, Inbox, Interrupted
 from appfl_gc.runner.interrupt import interrupts_go_to
+from appfl_gc.runner.lease import Lease, LeaseHeldError
 from appfl_gc.runner.recorder import Recorder
+from appfl_gc.runner.resume.changes import Views, check_unchanged
+from appfl_gc.runner.resume.invocation import FILE as INVOCATION
+from appfl_gc.runner.resume.invocation import Invocation
+from appfl_gc.runner.resume.past import PastRun, read_past
+from appfl_gc.runner.resume.restore import restore
 from appfl_gc.runner.run_directory import RunDirectory, new_run_id
-from appfl_gc.runner.setup import RunOptions, set_up
+from appfl_gc.runner.setup import RunOptions, Setup, set_up
 from appfl_gc.site.user_errors import user_frames
 
-__all__ = ["Callback", "RunResult", "run"]
+__all__ = ["Callback", "RunResult", "resume", "run"]
+
+
+def _ignore(words: str) -> None:
+    """Hears and does nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +106,24 @@ def run(
         ConfigError: the configuration is wrong; nothing was started.
         AppflGcError: the run could not begin: model, data or directory can't be had, a feature is not built yet.
     """
-    if federation is None:
-        if server_config is None or client_config is None:
-            raise UserCodeError("run() needs server_config and client_config, or a loaded federation.")
-        federation = load(
+    invocation = None
+    if server_config is not None and client_config is not None:
+        invocation = Invocation.here(
             server_config,
             client_config,
             overrides=overrides,
             strict=strict,
             local=local,
-            local_data=local_data or {},
+            local_data=local_data,
+            enable_server_val=enable_server_val,
+            init_model=init_model,
+            compute_token=compute_token,
+            openid_token=openid_token,
         )
+    if federation is None:
+        if invocation is None:
+            raise UserCodeError("run() needs server_config and client_config, or a loaded federation.")
+        federation = invocation.federation()
     options = RunOptions(
         local,
         enable_server_val,
@@ -112,43 +131,153 @@ def run(
         compute_token,
         openid_token,
     )
-    started = time.monotonic()
     now = time.localtime()
     server = federation.server_configs
     parent = Path(server.logging_output_dirname)
     directory = RunDirectory.create(parent, new_run_id(now))
+    if invocation is not None:
+        invocation.save(directory.path)
     stamp = time.strftime("%Y-%m-%d-%H-%M-%S", now)
     published = directory.path / f"{file_name_part(server.logging_output_filename)}_Server_{stamp}.txt"
-    recorder = Recorder(directory, published, callbacks)
-    try:
-        return _run_in(federation, options, directory, recorder, started)
-    finally:
-        recorder.close()
+    with _served(directory, callbacks, published, _ignore) as (recorder, inbox, lease):
+        return _run_in(federation, options, directory, recorder, inbox, lease)
+
+
+def resume(
+    run_dir: str | Path,
+    *,
+    server_config: str | Path | None = None,
+    client_config: str | Path | None = None,
+    callbacks: Iterable[Callback] = (),
+    overrides: Sequence[str] = (),
+    compute_token: str | None = None,
+    openid_token: str | None = None,
+    federation: Federation | None = None,
+    tell: Callable[[str], None] = _ignore,
+) -> RunResult:
+    """Go on with a run whose server was killed, interrupted, or ended because too few clients were left.
+
+    Finished rounds stay, updates that have arrived are used, calls in flight are attached to or sent again. A
+    synchronous seeded run ends with the same bits as one that was never interrupted.
+
+    Args:
+        run_dir: the run's directory.
+        server_config, client_config: where the YAML files are now, if not where they were.
+        callbacks: hear every event of the run from here on.
+        overrides: ``KEY=VALUE`` on top of the files and of the overrides that the run was started with.
+        compute_token, openid_token: as for ``run``, in place of those that it was started with.
+        federation: the configuration, loaded already.
+        tell: hears sentences before there are events: that it waits to see whether another host runs the run.
+
+    Returns:
+        As ``run``; of a run that was finished already, its result.
+
+    Raises:
+        UsageError: the directory is no run's; another server has it; the configuration has changed in what may not.
+        ConfigError: the configuration is wrong.
+        AppflGcError: the run could not go on.
+    """
+    directory = RunDirectory(Path(run_dir).absolute())
+    if not directory.journal.is_file():
+        read_past(directory)
+    with _served(directory, callbacks, None, tell) as (recorder, inbox, lease):
+        past = read_past(directory)
+        if past.finished:
+            return _finished(directory, past)
+        if not past.began:
+            raise UsageError(
+                f"The run {directory.path} was ended before it had begun; there is nothing to go on with.",
+                "Start it again with `appfl-gc run`.",
+            )
+        invocation = None
+        if federation is None or (directory.path / INVOCATION).is_file():
+            invocation = Invocation.again(
+                directory.path,
+                server_config=server_config,
+                client_config=client_config,
+                overrides=overrides,
+                compute_token=compute_token,
+                openid_token=openid_token,
+            )
+        with contextlib.nullcontext() if invocation is None else invocation.in_its_directory():
+            views: Views = ()
+            if federation is None and invocation is not None:
+                found = invocation.examine()
+                federation, views = found.federation or invocation.federation(), found.views
+            if federation is None:
+                raise UserCodeError("resume() needs the run's YAML files, or a loaded federation.")
+            check_unchanged(past, federation, views)
+            options = RunOptions() if invocation is None else RunOptions.of(invocation)
+            return _run_in(federation, options, directory, recorder, inbox, lease, past)
+
+
+def _finished(directory: RunDirectory, past: PastRun) -> RunResult:
+    """The result of a run that was done; what its server was killed before is done now."""
+    if not directory.model.exists() and directory.last.exists():
+        directory.keep_model(directory.last, directory.model)
+    directory.clear_payloads()
+    outcome = Outcome.PARTIAL if past.set_aside else Outcome.FINISHED
+    model = directory.model if directory.model.exists() else None
+    return RunResult(outcome, model, past.rounds.metrics, directory.path, past.rounds.rounds)
+
+
+@contextlib.contextmanager
+def _served(
+    directory: RunDirectory,
+    callbacks: Iterable[Callback],
+    published: Path | None,
+    tell: Callable[[str], None],
+) -> Iterator[tuple[Recorder, Inbox, Lease]]:
+    """What a run needs while this process serves it, whatever becomes of it."""
+    inbox: Inbox = queue.SimpleQueue()
+    lease = Lease(
+        directory.path,
+        lambda why: inbox.put(Displaced(why)),
+        stop=lambda why: inbox.put(Interrupted(why)),
+        tell=tell,
+    )
+    with lease:
+        recorder = Recorder(directory, published, callbacks)
+        try:
+            yield recorder, inbox, lease
+        finally:
+            recorder.close()
 
 
 def _run_in(
-    federation: Federation, options: RunOptions, directory: RunDirectory, recorder: Recorder, started: float
+    federation: Federation,
+    options: RunOptions,
+    directory: RunDirectory,
+    recorder: Recorder,
+    inbox: Inbox,
+    lease: Lease,
+    past: PastRun | None = None,
 ) -> RunResult:
+    started = time.monotonic()
     for warning in federation.warnings:
         recorder.log(str(warning), logging.WARNING)
-    inbox: Inbox = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
         stack.enter_context(interrupts_go_to(inbox))
         try:
-            parts = set_up(federation, options, directory, recorder, inbox, stack)
+            setup = set_up(federation, options, directory, recorder, inbox, stack, lease.confirm, past)
         except AppflGcError as error:
             recorder.logger.error("The run did not begin. %s", error)
             raise
         except OSError as error:
             raise _storage_error(error) from error
-        federated = FederatedRun(parts)
+        parts = setup.parts
+        federated = FederatedRun(parts, started=setup.past is not None and setup.past.started)
         ending, rounds = federated.ending, parts.rounds
         try:
-            federated.execute()
+            federated.execute(partial(_recover, federated, setup))
             if rounds.done:
                 directory.keep_model(directory.last, directory.model)
+        except LeaseHeldError as error:
+            ending.outcome, ending.error, ending.displaced = Outcome.FAILED, error.report, True
         except Exception as error:  # noqa: BLE001  whatever it is, what was trained before is saved and told
             ending.outcome, ending.error = Outcome.FAILED, _report(error)
+        with contextlib.suppress(OSError):  # a full disk was told of before
+            federated.leave()
     outcome = ending.outcome or Outcome.FAILED
     if outcome in (Outcome.FINISHED, Outcome.PARTIAL):
         directory.clear_payloads()
@@ -158,6 +287,12 @@ def _run_in(
         RunFinished(outcome, directory.path, model, rounds.last, seconds, rounds.done, ending.error)
     )
     return RunResult(outcome, model, rounds.last, directory.path, rounds.done, ending.error, ending.set_aside)
+
+
+def _recover(federated: FederatedRun, setup: Setup) -> None:
+    if setup.past is not None:
+        parts = setup.parts
+        parts.recorder.log(restore(federated, parts, setup.past, setup.landed, setup.capabilities))
 
 
 def _report(error: Exception) -> ErrorReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from appfl_gc.config import ClientConfig
 from appfl_gc.protocol.call import Call
@@ -78,7 +79,7 @@ class CallFactory:
             error_class: how.
             held: the site's outbox has the update, which only has to be sent from there.
         """
-        dropped = {"of", "compute_again", "grant"}
+        dropped = {"of", "compute_again", "grant", "mailbox"}
         args = {name: value for name, value in call.args.items() if name not in dropped}
         channel = str(call.args.get("of", call.channel))
         if held:
@@ -93,6 +94,35 @@ class CallFactory:
             nonce=secrets.token_hex(16),
             channel=channel,
             args=args,
+        )
+
+    def restored(
+        self, client: ClientConfig, dispatch: int, version: int, attempt: int, fields: Mapping[str, Any]
+    ) -> Call:
+        """A call that an earlier server sent, without model and grant.
+
+        Args:
+            client: whose.
+            dispatch, version: as for ``train``.
+            attempt: number of the attempt.
+            fields: the record of that attempt in the journal.
+
+        Raises:
+            LookupError, TypeError, ValueError: if the record is not one of a dispatch.
+        """
+        call = self.train(
+            client,
+            dispatch,
+            version,
+            dict(fields["args"]),
+            int(fields["acknowledged"]),
+            int(fields["state_of"]),
+        )
+        return replace(
+            call,
+            identity=replace(call.identity, attempt=attempt),
+            nonce=str(fields["nonce"]),
+            threads=int(fields["threads"]),
         )
 
     def _constant_args(self, client: ClientConfig) -> dict[str, Json]:

@@ -10,16 +10,19 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from appfl_gc.aggregator.update_norm import check_norm
 from appfl_gc.payload.arena import Arena
+from appfl_gc.payload.mailbox.base import ServerMailbox
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport, TransferError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.calls import SEND
-from appfl_gc.runner.flight import Landing
+from appfl_gc.runner.flight import InFlight, Kept, Landing
 from appfl_gc.runner.global_model import GlobalModel
-from appfl_gc.runner.inbox import Inbox, Landed, Moved, Noticed, Prepared
+from appfl_gc.runner.inbox import Inbox, Landed, Moved, Noticed, Prepared, Told
 from appfl_gc.runner.routes import Route, Routes
+from appfl_gc.runner.run_directory import RunDirectory
 
 ROUTES_AT_ONCE = 4
 GRANTS_AT_ONCE = 8
@@ -41,22 +44,36 @@ class Courier:
         routes: of every client.
         model: the global model's versions.
         arena: where updates land.
+        directory: of the run.
         inbox: hears of everything that is done.
         stop: set when the run ends; transfers then end too.
+        most_norm: L2 norm of an update that is not refused; None for any.
     """
 
     def __init__(
-        self, routes: Routes, model: GlobalModel, arena: Arena, inbox: Inbox, stop: threading.Event
+        self,
+        routes: Routes,
+        model: GlobalModel,
+        arena: Arena,
+        directory: RunDirectory,
+        inbox: Inbox,
+        stop: threading.Event,
+        most_norm: float | None = None,
     ) -> None:
+        self._directory = directory
+        self._most_norm = most_norm
         self._routes = routes
         self._model = model
         self._arena = arena
         self._inbox = inbox
         self._stop = stop
+        self._abandoned = False
         self._out = ThreadPoolExecutor(ROUTES_AT_ONCE, "appfl-gc-out")
         self._grants = ThreadPoolExecutor(GRANTS_AT_ONCE, "appfl-gc-grants")
         self._in = ThreadPoolExecutor(LANDINGS_AT_ONCE, "appfl-gc-in")
         self._away = ThreadPoolExecutor(1, "appfl-gc-away")
+        self._ask = ThreadPoolExecutor(1, "appfl-gc-ask")
+        self._asking: Future[None] | None = None
         self._moving: set[Future[None]] = set()
         self._watched: set[_Transfer] = set()
         threading.Thread(target=self._tell_of_silence, name="appfl-gc-silence", daemon=True).start()
@@ -85,23 +102,53 @@ class Courier:
         """No payload of ``client`` will come, or is wanted, by ``grant``."""
         self._let_go(lambda: self._routes.of(client).stores.withdraw(grant))
 
+    def remove(self, mailbox: ServerMailbox) -> None:
+        """The call beside which ``mailbox`` lies is answered, or nobody waits for it any more."""
+        self._let_go(mailbox.remove)
+
+    def ask(self, flights: Sequence[InFlight]) -> None:
+        """Look how far sites are; ``Told`` says what they told. Nothing happens while it is still being looked."""
+        if self._asking is None or self._asking.done():
+            self._asking = self._ask.submit(self._look, list(flights))
+
     def release(self, version: int, in_use: frozenset[int]) -> None:
         """See ``GlobalModel.release``."""
         for action in self._model.release(version, in_use):
             self._let_go(action)
+
+    def abandon(self) -> None:
+        """Another server has the run: nothing in the stores is touched any more."""
+        self._abandoned = True
 
     def close(self) -> None:
         """End all transfers within seconds; then what is in the stores goes, as far as they answer."""
         if self._stop.is_set():
             return
         self._stop.set()
-        for pool in (self._out, self._grants, self._in):
+        for pool in (self._out, self._grants, self._in, self._ask):
             pool.shutdown(wait=False, cancel_futures=True)
         wait(set(self._moving), timeout=LAST_TRANSFERS)
+        if self._abandoned:
+            self._away.shutdown(wait=False, cancel_futures=True)
+            return
         for action in self._model.release_all():
             self._let_go(action)
         wait([self._away.submit(lambda: None)], timeout=LAST_EVICTIONS)
         self._away.shutdown(wait=False, cancel_futures=True)
+
+    def _look(self, flights: Sequence[InFlight]) -> None:
+        for flight in flights:
+            if self._stop.is_set() or flight.mailbox is None:
+                continue
+            with contextlib.suppress(AppflGcError, OSError):  # it is looked again
+                progress = flight.mailbox.progress()
+                if progress is not None:
+                    self._inbox.put(Told(flight.call, progress))
+
+    def _check_norm(self, landing: Landing) -> None:
+        if self._most_norm is not None:
+            model = self._model.path(landing.flight.version)
+            check_norm(self._arena, landing.slot, model, self._model.trained, self._most_norm)
 
     def _move(self, pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
         future = pool.submit(work)
@@ -120,16 +167,21 @@ class Courier:
             problem = replace(problem, message=f"The global model could not be sent. {problem.message}")
             self._inbox.put(tuple(Prepared(call, version, problem) for call in calls))
             return
-        grants = [
-            self._grants.submit(
-                self._routes.grant, call.identity.client, [] if call.channel == SEND else [model]
-            )
-            for call in calls
-        ]
         ready = [replace(call, payloads={"model": model}) for call in calls]
-        self._inbox.put(
-            tuple(_granted(call, version, grant) for call, grant in zip(ready, grants, strict=True))
-        )
+        granting = [self._grants.submit(self._granted, call, version, model) for call in ready]
+        self._inbox.put(tuple(one.result() for one in granting))
+
+    def _granted(self, call: Call, version: int, model: Ref) -> Prepared:
+        """``call`` with its grant and its mailbox."""
+        client = call.identity.client
+        try:
+            args = {**call.args, "grant": self._routes.grant(client, [] if call.channel == SEND else [model])}
+            mailbox = self._routes.mailbox(client)
+            if mailbox is not None:
+                args["mailbox"] = mailbox.grant
+            return Prepared(replace(call, args=args), version, None, mailbox)
+        except Exception as error:  # noqa: BLE001  it is told, and judged by the policy
+            return Prepared(call, version, _report(error))
 
     def _land(self, landing: Landing) -> None:
         client, begun, problem = landing.flight.call.identity.client, time.monotonic(), None
@@ -137,6 +189,13 @@ class Courier:
             with self._watch(client, "receiving its update", landing.reference.size) as moved:
                 stores, how = self._routes.of(client).stores, self._routes.update_of(client)
                 self._arena.land(landing.slot, landing.reference, stores, how, moved)
+                try:
+                    self._check_norm(landing)
+                    path = self._directory.kept_update(client, landing.flight.call.identity.round)
+                    landing = replace(landing, kept=Kept(path, self._arena.keep(landing.slot, path)))
+                except BaseException:
+                    self._arena.free(landing.slot)
+                    raise
         except Exception as error:  # noqa: BLE001  as above
             problem = _report(error)
         self._inbox.put(Landed(landing, time.monotonic() - begun, problem))
@@ -187,14 +246,6 @@ class _Transfer:
     done: int = 0
     moved_at: float = field(default_factory=time.monotonic)
     told_at: float = field(default_factory=time.monotonic)
-
-
-def _granted(call: Call, version: int, granting: Future[dict[str, Json]]) -> Prepared:
-    """``call`` with its grant, once that is there."""
-    try:
-        return Prepared(replace(call, args={**call.args, "grant": granting.result()}), version, None)
-    except Exception as error:  # noqa: BLE001  it is told, and judged by the policy
-        return Prepared(call, version, _report(error))
 
 
 def _report(error: Exception) -> ErrorReport:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
+from functools import partial
 
 from appfl_gc.control.plane import ControlPlane
+from appfl_gc.payload.mailbox.base import ServerMailbox
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.runner.flight import InFlight
@@ -34,16 +36,40 @@ class Dispatcher:
         """Nothing is under way for ``client`` any more."""
         self._busy.pop(client, None)
 
-    def send(self, call: Call, version: int) -> None:
-        """Send ``call``; ``version`` is the model version that it carries."""
-        self.begin(call.identity.client, version)
-        self._in_flight[call.identity.client] = InFlight(call, time.monotonic(), version)
+    def send(self, call: Call, version: int, mailbox: ServerMailbox | None = None) -> None:
+        """Send ``call``; ``version`` is the model version that it carries, ``mailbox`` lies beside it."""
+        self._follow(InFlight(call, time.monotonic(), version, mailbox))
+        self._plane.submit(call).add_done_callback(partial(self._answered, call))
 
-        def answered(future: Future[Reply]) -> None:
-            if not future.cancelled():
-                self._inbox.put(Answered.of(call, future, time.monotonic()))
+    def attach(self, flight: InFlight, group: str) -> None:
+        """Wait for the answer to ``flight``, which an earlier process sent; see ``ControlPlane.attach``."""
+        self._follow(flight)
+        self._plane.attach(flight.call, group, flight.task).add_done_callback(
+            partial(self._answered, flight.call)
+        )
 
-        self._plane.submit(call).add_done_callback(answered)
+    def _follow(self, flight: InFlight) -> None:
+        client = flight.call.identity.client
+        self.begin(client, flight.version)
+        self._in_flight[client] = flight
+
+    def _answered(self, call: Call, future: Future[Reply]) -> None:
+        if not future.cancelled():
+            self._inbox.put(Answered.of(call, future, time.monotonic()))
+
+    def flight(self, client: str) -> InFlight | None:
+        """The call of ``client`` that has no answer yet, or None."""
+        return self._in_flight.get(client)
+
+    def forget(self, client: str) -> InFlight | None:
+        """Nobody waits for the answer to the call of ``client`` any more, nor for a payload; what call that was."""
+        self.done(client)
+        return self._in_flight.pop(client, None)
+
+    @property
+    def in_flight(self) -> list[InFlight]:
+        """The calls that have no answer yet."""
+        return list(self._in_flight.values())
 
     def task_group(self, call: Call) -> str:
         """Where the service keeps ``call``; see ``ControlPlane.task_group``."""

@@ -17,12 +17,14 @@ class Ending:
         error: why, when it failed.
         set_aside: clients that take no part any more, with the reason.
         interrupted: somebody asked for the end.
+        displaced: another server has the run now.
     """
 
     outcome: Outcome | None = None
     error: ErrorReport | None = None
     set_aside: dict[str, ErrorReport] = field(default_factory=dict)
     interrupted: bool = False
+    displaced: bool = False
 
     def be(self, outcome: Outcome, error: ErrorReport | None = None) -> None:
         """End so, unless the run has ended already."""

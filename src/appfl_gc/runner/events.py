@@ -34,7 +34,8 @@ class ClientState(str, enum.Enum):
 class RunStarted:
     """The configuration is accepted; nothing has been sent yet.
 
-    ``epochs`` is ``num_global_epochs``, which counts what ``counts`` says.
+    ``epochs`` is ``num_global_epochs``, which counts what ``counts`` says. A run that is gone on with has done
+    ``rounds_done`` rounds and folded ``updates_done`` updates before.
     """
 
     run_id: str
@@ -44,6 +45,8 @@ class RunStarted:
     model_bytes: int
     parameters: int
     counts: Counts = Counts.ROUNDS
+    rounds_done: int = 0
+    updates_done: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,16 @@ class PayloadMoving:
     what: str
     done: int
     size: int
+
+
+@dataclass(frozen=True)
+class ClientProgress:
+    """A site has told how far its task of ``round`` is: ``steps`` done of ``planned`` (0: not known)."""
+
+    client: str
+    round: int
+    steps: int
+    planned: int
 
 
 @dataclass(frozen=True)
@@ -185,6 +198,7 @@ RunEvent: TypeAlias = (
     | EndpointsChecked
     | ClientChanged
     | PayloadMoving
+    | ClientProgress
     | ClientTrained
     | RoundStarted
     | RoundFinished

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from appfl_gc.control.plane import CallState
+from appfl_gc.payload.mailbox.base import ServerMailbox
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class InFlight:
     """A call that has no answer yet.
 
@@ -18,12 +20,16 @@ class InFlight:
         call: as it was sent.
         sent: when, in monotonic seconds.
         version: of the model that it carries.
+        mailbox: beside it, where its store has one; None once its mark is gone.
+        task: the service's number of it, or "".
         states: what the control plane told of it on the way, each with its monotonic second.
     """
 
     call: Call
     sent: float
     version: int
+    mailbox: ServerMailbox | None = None
+    task: str = ""
     states: list[tuple[CallState, float]] = field(default_factory=list)
 
     def seconds_in(self, until: float) -> dict[str, float]:
@@ -46,6 +52,7 @@ class Landing:
         reference: where the update is.
         sample_size: of the client.
         slot: where it goes.
+        kept: the file that keeps it, and its checksum, once it is there.
     """
 
     flight: InFlight
@@ -54,3 +61,12 @@ class Landing:
     reference: Ref
     sample_size: int
     slot: int
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file that has an accepted update until it is folded, and its checksum."""
+
+    path: Path
+    checksum: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,24 +27,42 @@ class GlobalModel:
 
     Args:
         directory: of the run.
-        initial: the file of version 0.
         trained: names of the tensors that training changes: the floating parameters.
+        version: the newest one, whose file is there.
+        older: those before it that calls may carry, whose files are there too.
+        released: those of them that no new call will carry.
     """
 
-    def __init__(self, directory: RunDirectory, initial: Path, trained: frozenset[str]) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        trained: frozenset[str],
+        version: int = 0,
+        older: Iterable[int] = (),
+        released: Iterable[int] = (),
+    ) -> None:
         self._directory = directory
-        self._trained = trained
+        self.trained = trained
         self._refs: dict[int, dict[Route, Ref]] = {}
-        self._files = {0: initial}
-        self._released: set[int] = set()
+        self._inherited: dict[int, list[Callable[[], None]]] = {}
+        self._files = {number: _file(directory, number) for number in (*older, version)}
+        self._released: set[int] = set(released)
         self._lock = threading.Lock()
         self._turns: dict[Route, threading.Lock] = {}
-        self.version = 0
+        self.version = version
 
     @property
     def file(self) -> Path:
         """The file of the newest version."""
         return self._files[self.version]
+
+    def path(self, version: int) -> Path:
+        """The file of ``version``."""
+        return self._files[version]
+
+    def inherit(self, version: int, evict: Callable[[], None]) -> None:
+        """An earlier server put ``version`` into a store; ``evict`` is done when the version goes."""
+        self._inherited.setdefault(version, []).append(evict)
 
     def bytes_of(self, version: int) -> int:
         """Bytes of the file of ``version``."""
@@ -90,7 +108,7 @@ class GlobalModel:
         cohort: Cohort,
     ) -> int:
         """Fold the updates in ``slots`` (client order) into a new version and return its number."""
-        new = self._directory.payloads / f"global-{self.version + 1}.safetensors"
+        new = self._directory.version_file(self.version + 1)
         aggregate(
             aggregator,
             self.file,
@@ -100,7 +118,7 @@ class GlobalModel:
             staleness,
             new,
             cohort=cohort,
-            trained=self._trained,
+            trained=self.trained,
             state=_state_of(self.file),
             state_out=_state_of(new),
         )
@@ -128,12 +146,17 @@ class GlobalModel:
 
     def release_all(self) -> list[Callable[[], None]]:
         """The run ends: what is to be done so that no store holds any version. The files stay."""
-        return [action for version in list(self._refs) for action in self._evictions(version)]
+        return [action for version in {*self._refs, *self._inherited} for action in self._evictions(version)]
 
     def _evictions(self, version: int) -> list[Callable[[], None]]:
         with self._lock:
             references = self._refs.pop(version, {})
-        return [partial(route.stores.evict, reference) for route, reference in references.items()]
+            inherited = self._inherited.pop(version, [])
+        return [partial(route.stores.evict, reference) for route, reference in references.items()] + inherited
+
+
+def _file(directory: RunDirectory, version: int) -> Path:
+    return directory.version_file(version) if version else directory.initial
 
 
 def _state_of(model: Path) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from appfl_gc.control.plane import Progress
+from appfl_gc.payload.mailbox.base import ServerMailbox, TaskProgress
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport
 from appfl_gc.protocol.reply import Reply
@@ -47,9 +48,24 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """Somebody asked the run to end."""
+    """Somebody asked the run to end: ``signal`` names who or how."""
 
     signal: str
+
+
+@dataclass(frozen=True)
+class Displaced:
+    """Another server has taken the run: this one must touch nothing of it any more. ``message``: a sentence."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """A site has let the server know how far the call is."""
+
+    call: Call
+    progress: TaskProgress
 
 
 @dataclass(frozen=True)
@@ -62,11 +78,12 @@ class Prepared:
     call: Call
     version: int
     error: ErrorReport | None
+    mailbox: ServerMailbox | None = None
 
 
 @dataclass(frozen=True)
 class Landed:
-    """An update has its slot and passed the gate, or ``error`` says why not. ``seconds``: how long it took."""
+    """An update has its slot, passed the gate and is kept, or ``error`` says why not. ``seconds``: how long it took."""
 
     landing: Landing
     seconds: float
@@ -90,5 +107,7 @@ class Noticed:
     message: str
 
 
-Item: TypeAlias = Answered | Progressed | Interrupted | tuple[Prepared, ...] | Landed | Moved | Noticed
+Item: TypeAlias = (
+    Answered | Progressed | Interrupted | Displaced | Told | tuple[Prepared, ...] | Landed | Moved | Noticed
+)
 Inbox: TypeAlias = "queue.SimpleQueue[Item]"

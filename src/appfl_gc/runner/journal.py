@@ -1,27 +1,35 @@
 """The journal: what a run did, in order, so that it can be understood and gone on with.
 
-A line a record: a CRC-32, a space, and ``[number, second of run, kind, fields]`` in JSON. The last line may be torn
-by a crash; any other line that does not check is damage.
+A line a record: a CRC-32, a space, and ``[number, second of run, kind, fields]`` in JSON. A crash of this process
+loses no record; one of the machine may tear the last line, or lose what was appended after the last ``flush``. Any
+other line that does not check is damage.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from appfl_gc.payload.files import sync_directory, write_all
 from appfl_gc.protocol.errors import AppflGcError
+from appfl_gc.protocol.wire import WireError, load_json
 
-JOURNAL_VERSION = 1
+JOURNAL_VERSION = 2
 STEP = "step"
 """Kind of the records of what a scheduler heard, when, and what it answered."""
+POLICY = "policy"
+"""Likewise of the failure policy."""
+_DAMAGED = (
+    "The run can't be gone on with. checkpoints/last.safetensors is its newest model: start a new run from it with "
+    "--init-model."
+)
 
 
 class JournalError(AppflGcError):
@@ -30,45 +38,78 @@ class JournalError(AppflGcError):
 
 @dataclass(frozen=True)
 class Record:
-    """One line: its number from 0, seconds of run, kind and fields."""
+    """One line: its number from 0, seconds of run, kind and fields; ``end`` is where the next one begins, in bytes."""
 
     number: int
     at: float
     kind: str
     fields: Mapping[str, Any]
+    end: int = 0
 
 
-def _check(body: str) -> str:
-    return f"{zlib.crc32(body.encode()):08x}"
+def _check(body: bytes) -> bytes:
+    return f"{zlib.crc32(body):08x}".encode()
 
 
 class Journal:
-    """Appends records. Nothing is on disk before ``flush``. While open, ``is_open`` tells other processes."""
+    """Appends records. Each is the kernel's when ``append`` returns, and on the disk after ``flush``.
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
-        # Not every network file system has locks.
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._number = 0
-        self.append(0.0, "journal", version=JOURNAL_VERSION)
+    Args:
+        path: the file; made if it is absent.
+        last: the record to go on after. What follows it in the file, such as a torn line, is cut off. None: the file
+            is new.
+        guard: called before anything is written; it raises where another process has taken the run.
+
+    Raises:
+        OSError: if the file can't be written.
+    """
+
+    def __init__(
+        self, path: Path, last: Record | None = None, guard: Callable[[], None] = lambda: None
+    ) -> None:
+        self._guard = guard
+        guard()
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._end = 0 if last is None else last.end
+        self._number = 0 if last is None else last.number + 1
+        os.ftruncate(self._descriptor, self._end)
+        os.lseek(self._descriptor, self._end, os.SEEK_SET)
+        if last is None:
+            self.append(0.0, "journal", version=JOURNAL_VERSION)
+            sync_directory(path.parent)
 
     def append(self, at: float, kind: str, **fields: Any) -> None:
-        """Add a record at second ``at`` of the run; ``fields`` are JSON values."""
-        body = json.dumps([self._number, round(at, 6), kind, fields], separators=(",", ":"))
-        self._file.write(f"{_check(body)} {body}\n")
+        """Add a record at second ``at`` of the run; ``fields`` are JSON values.
+
+        Raises:
+            OSError: if there is no room for it; the journal is then as it was.
+            LeaseHeldError: as ``guard`` does.
+        """
+        self._guard()
+        body = json.dumps([self._number, round(at, 6), kind, fields], separators=(",", ":")).encode()
+        line = b"%s %s\n" % (_check(body), body)
+        try:
+            write_all(self._descriptor, memoryview(line))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._end)
+                os.lseek(self._descriptor, self._end, os.SEEK_SET)
+            raise
+        self._end += len(line)
         self._number += 1
 
     def flush(self) -> None:
         """Put every record on disk: call it before what could not be done twice."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Flush and close."""
-        if not self._file.closed:
-            self.flush()
-            self._file.close()
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def __enter__(self) -> Journal:
         return self
@@ -79,36 +120,47 @@ class Journal:
         self.close()
 
 
-def is_open(path: Path) -> bool:
-    """Whether a run on this machine, or on one that shares the file system's locks, has this journal open."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
 def read_journal(path: Path) -> Iterator[Record]:
     """The records of a journal; a torn last line is left out.
 
     Raises:
         JournalError: if a line other than the last does not check, or the version is another.
     """
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+    end = expected = 0
+    with path.open("rb") as file:
         for place, line in enumerate(file, 1):
-            check, _, body = line.rstrip("\n").partition(" ")
-            if not body and not check:
-                continue
+            end += len(line)
+            check, _, body = line.rstrip(b"\n").partition(b" ")
+            if not line.endswith(b"\n"):
+                return
             if check != _check(body):
-                if not line.endswith("\n"):
+                if not file.readline():
                     return
-                raise JournalError(f"{path}:{place} does not match its checksum, so the journal is damaged.")
-            number, at, kind, fields = json.loads(body)
-            if kind == "journal" and fields.get("version") != JOURNAL_VERSION:
                 raise JournalError(
-                    f"{path} has journal version {fields.get('version')}; this program reads version {JOURNAL_VERSION}."
+                    f"{path}:{place} does not match its checksum, so the journal is damaged.", _DAMAGED
                 )
-            yield Record(number, at, kind, fields)
+            record = _parsed(body, end)
+            if record is None or record.number != expected:
+                raise JournalError(
+                    f"{path}:{place} is not record {expected} of a journal, which is damaged.", _DAMAGED
+                )
+            if record.kind == "journal" and record.fields.get("version") != JOURNAL_VERSION:
+                raise JournalError(
+                    f"{path} has journal version {record.fields.get('version')}; this program reads version "
+                    f"{JOURNAL_VERSION}.",
+                    "Use the version of appfl_gc that wrote it (environment.json says which).",
+                )
+            expected += 1
+            yield record
+
+
+def _parsed(body: bytes, end: int) -> Record | None:
+    try:
+        parts = load_json(body.decode())
+    except (UnicodeDecodeError, WireError):
+        return None
+    match parts:
+        case [int(number), int() | float() as at, str(kind), dict(fields)]:
+            return Record(number, float(at), kind, fields, end)
+        case _:
+            return None

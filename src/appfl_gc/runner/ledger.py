@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from appfl_gc.aggregator.base import Cohort
 from appfl_gc.protocol.schedule import UpdateId
@@ -22,9 +22,18 @@ class Ledger:
         self._folded: dict[str, int] = {}
         self._sample_sizes: dict[str, int] = {}
 
+    def restore(self, accepted: Mapping[str, int], folded: Mapping[str, int]) -> None:
+        """Go on with an earlier server's books: each client's last dispatch that was accepted and folded."""
+        self._accepted.update(accepted)
+        self._folded.update(folded)
+
     def met(self, client: str, sample_size: int) -> None:
         """``client`` has answered the greeting."""
         self._sample_sizes[client] = sample_size
+
+    def knows(self, client: str) -> bool:
+        """Whether ``client`` has answered a greeting."""
+        return client in self._sample_sizes
 
     def accept(self, update: UpdateId) -> None:
         """``update`` lies in a slot of the arena."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from appfl_gc.payload.grants import public
 from appfl_gc.payload.inline_store import InlineStore
+from appfl_gc.payload.mailbox.base import ServerMailbox
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.wire import Json, as_object
@@ -66,14 +67,17 @@ class Outgoing:
                 seed=call.seed,
                 threads=call.threads,
                 args=call.args["task"],
+                state_of=call.args["state_of"],
+                acknowledged=call.args["acknowledged"],
                 grant=public(as_object(call.args["grant"], "The grant")),
+                mailbox=None if item.mailbox is None else item.mailbox.public,
                 task_group=self._dispatcher.task_group(call),
             )
-        self._send([(item.call, item.version) for item in items], ClientState.WORKING)
+        self._send([(item.call, item.version, item.mailbox) for item in items], ClientState.WORKING)
 
     def greet(self, call: Call) -> None:
         """Send a first call, which carries nothing."""
-        self._send([(call, 0)], ClientState.CONNECTING)
+        self._send([(call, 0, None)], ClientState.CONNECTING)
 
     def greet_again(self, call: Call, now: float) -> None:
         """Send a first call as a new attempt."""
@@ -88,16 +92,14 @@ class Outgoing:
         )
         self.greet(call)
 
-    def _send(self, calls: Sequence[tuple[Call, int]], state: ClientState) -> None:
+    def _send(self, calls: Sequence[tuple[Call, int, ServerMailbox | None]], state: ClientState) -> None:
         if calls:
             self._journal.flush()
-        for call, version in calls:
-            self._dispatcher.send(call, version)
+        for call, version, mailbox in calls:
+            self._dispatcher.send(call, version, mailbox)
             self._recorder.tell(ClientChanged(call.identity.client, state, call.identity.round))
 
 
 def _model_at(ref: Ref) -> dict[str, Json]:
-    """The field of a record that says where the model lies, for ``runs clean``; none if it is in the message."""
-    if ref.scheme == InlineStore.scheme:
-        return {}
-    return {"model_at": {"scheme": ref.scheme, "locator": ref.locator, "size": ref.size}}
+    """The field of a record that says where the model lies; none if it is in the message."""
+    return {} if ref.scheme == InlineStore.scheme else {"model_at": ref.to_json()}

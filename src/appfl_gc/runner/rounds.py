@@ -6,11 +6,13 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 
+from appfl_gc.protocol.schedule import UpdateMeta
 from appfl_gc.runner.events import RoundFinished, RoundStarted
 from appfl_gc.runner.global_model import GlobalModel
-from appfl_gc.runner.intake import Accepted
+from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.metrics import BEST_BY, MetricsFile, weighted_means
 from appfl_gc.runner.recorder import Recorder
+from appfl_gc.runner.resume.past import RoundsDone
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.validation import ServerValidation
 from appfl_gc.scheduler.base import Counts
@@ -29,9 +31,11 @@ class Rounds:
         model: GlobalModel,
         validation: ServerValidation | None,
         metrics: MetricsFile,
+        journal: Journal,
         recorder: Recorder,
         counts: Counts,
     ) -> None:
+        self._journal = journal
         self._counts = counts
         self._latest: dict[str, tuple[int, Mapping[str, float]]] = {}
         self._directory = directory
@@ -45,6 +49,13 @@ class Rounds:
         self.done = 0
         self.updates = 0
         self.last: Mapping[str, float] = {}
+
+    def restore(self, done: RoundsDone, latest: Mapping[str, tuple[int, Mapping[str, float]]]) -> None:
+        """Go on with the books of an earlier server; ``latest`` as in ``PastRun``."""
+        self.done, self.updates, self.last = done.rounds, done.updates, done.metrics
+        self._best = math.inf if done.best is None else done.best
+        self._best_by = done.best_by
+        self._latest = dict(latest)
 
     def begin(self) -> None:
         """The next round's first call is about to go out. Not called where there are no rounds."""
@@ -60,7 +71,7 @@ class Rounds:
         if self._latest.pop(client, None) is not None:
             self._best = math.inf
 
-    def finish(self, updates: Sequence[Accepted], staleness: Sequence[int], now: float) -> None:
+    def finish(self, updates: Sequence[UpdateMeta], staleness: Sequence[int], now: float) -> None:
         """The global model has a new version, made of ``updates``, at second ``now`` of the run.
 
         ``staleness`` is theirs, in versions; its mean is the metric ``staleness`` where updates are counted.
@@ -93,11 +104,20 @@ class Rounds:
                 "updates": self.updates,
             }
         )
+        self._journal.append(
+            now,
+            "round",
+            round=self.done,
+            updates=self.updates,
+            metrics=dict(metrics),
+            best=None if math.isinf(self._best) else self._best,
+            best_by=self._best_by,
+        )
         self._recorder.tell(RoundFinished(self.done, seconds, metrics, improved, self.updates))
 
-    def _reported(self, updates: Sequence[Accepted]) -> Sequence[tuple[int, Mapping[str, float]]]:
+    def _reported(self, updates: Sequence[UpdateMeta]) -> Sequence[tuple[int, Mapping[str, float]]]:
         """Sample sizes and metrics that stand for the new version."""
-        told = {update.meta.update.client: (update.meta.sample_size, update.metrics) for update in updates}
+        told = {meta.update.client: (meta.sample_size, meta.numbers) for meta in updates}
         if self._counts is Counts.ROUNDS:
             return list(told.values())
         if not told.keys() <= self._latest.keys():

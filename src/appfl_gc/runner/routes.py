@@ -43,6 +43,7 @@ class Routes:
         self._route_of = route_of
         self._update_of = update_of
         self._update = update
+        self._abandoned = False
 
     @property
     def every(self) -> Sequence[Route]:
@@ -94,11 +95,16 @@ class Routes:
         }
         return {name: how.to_json() for name, how in both.items() if how is not None}
 
+    def abandon(self) -> None:
+        """Another server has the run: what lies in the stores is its."""
+        self._abandoned = True
+
     def close(self, tell: Callable[[str], None]) -> None:
         """The run is over: nothing of it stays in the stores, and connections end. ``tell`` hears what stays."""
         for route in self.every:
             try:
-                route.stores.sweep()
+                if not self._abandoned:
+                    route.stores.sweep()
             except Exception as error:  # noqa: BLE001  the run is over, and its result stands
                 tell(f"What the run left in a store could not be removed. {error}")
             route.stores.close()

@@ -101,6 +101,19 @@ class RunDirectory:
         """What the workers on this machine need."""
         return self.path / "local"
 
+    @property
+    def initial(self) -> Path:
+        """The file of the global model's version 0."""
+        return self.payloads / "initial.safetensors"
+
+    def version_file(self, version: int) -> Path:
+        """The file of version ``version`` of the global model, from 1."""
+        return self.payloads / f"global-{version}.safetensors"
+
+    def kept_update(self, client: str, dispatch: int) -> Path:
+        """The file that keeps an accepted update until it is folded."""
+        return self.payloads / f"update-{dispatch}-{file_name_part(client)}.safetensors"
+
     def client_log(self, client: str) -> Path:
         """The log lines of one client."""
         return self.path / "clients" / f"{file_name_part(client)}.log"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ from safetensors.torch import load_file
 from torch import nn
 
 from appfl_gc.config import Federation
+from appfl_gc.control.plane import Capabilities
 from appfl_gc.payload import codec, model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Layout
-from appfl_gc.protocol.errors import UpdateRefusedError, UsageError
+from appfl_gc.protocol.errors import AppflGcError, UpdateRefusedError, UsageError
+from appfl_gc.protocol.schedule import UpdateId
 from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.protocol.update_spec import Meaning, UpdateSpec
 from appfl_gc.runner.algorithms import aggregator_of, scheduler_of, updates_per_fold
 from appfl_gc.runner.calls import CallFactory
+from appfl_gc.runner.clock import RunClock
 from appfl_gc.runner.courier import Courier
 from appfl_gc.runner.dispatcher import Dispatcher
 from appfl_gc.runner.events import RunStarted
@@ -30,15 +34,27 @@ from appfl_gc.runner.global_model import GlobalModel
 from appfl_gc.runner.inbox import Inbox
 from appfl_gc.runner.intake import Intake
 from appfl_gc.runner.journal import Journal
+from appfl_gc.runner.judge import Judge
+from appfl_gc.runner.ledger import Ledger
 from appfl_gc.runner.metrics import MetricsFile
 from appfl_gc.runner.outgoing import Outgoing
 from appfl_gc.runner.planes import await_endpoints, make_planes
-from appfl_gc.runner.policy.old import FailurePolicy
+from appfl_gc.runner.policy.making import policy_of
 from appfl_gc.runner.recorder import Recorder
+from appfl_gc.runner.resume.invocation import Invocation
+from appfl_gc.runner.resume.past import PastRun
+from appfl_gc.runner.resume.restore import (
+    clear_leftovers,
+    drop_unrecorded_metrics,
+    land_kept_updates,
+    recall,
+    versions_needed,
+)
 from appfl_gc.runner.rounds import Rounds
 from appfl_gc.runner.route_setup import make_routes
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.server_sources import ServerSources
+from appfl_gc.runner.slots import Slots
 from appfl_gc.runner.validation import ServerValidation
 from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
 from appfl_gc.site.host import environment_record
@@ -57,6 +73,34 @@ class RunOptions:
     compute_token: str | None = None
     openid_token: str | None = None
 
+    @classmethod
+    def of(cls, invocation: Invocation) -> RunOptions:
+        """Those that a run was started with."""
+        return cls(
+            invocation.local,
+            invocation.enable_server_val,
+            invocation.init_model,
+            invocation.compute_token,
+            invocation.openid_token,
+        )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that a run needs.
+
+    Attributes:
+        parts: of the run.
+        capabilities: of each client's control plane.
+        past: where a run that is gone on with was; None for a new one.
+        landed: slots of its updates that were accepted and not folded.
+    """
+
+    parts: Parts
+    capabilities: Mapping[str, Capabilities]
+    past: PastRun | None
+    landed: Mapping[UpdateId, int]
+
 
 def set_up(
     federation: Federation,
@@ -65,8 +109,19 @@ def set_up(
     recorder: Recorder,
     inbox: Inbox,
     stack: contextlib.ExitStack,
-) -> Parts:
+    guard: Callable[[], None],
+    past: PastRun | None = None,
+) -> Setup:
     """Build everything that a run needs; ``stack`` closes it.
+
+    Args:
+        federation: its configuration.
+        options: what the command line adds.
+        directory: of the run.
+        recorder, inbox: of the run.
+        stack: closes what is built.
+        guard: raises where another process has taken the run.
+        past: where it was, if it is gone on with.
 
     Raises:
         AppflGcError: if something can't be built, or is not built yet.
@@ -81,13 +136,13 @@ def set_up(
 
     directory.write_json("config.json", federation.resolved())
     directory.write_json("environment.json", environment_record())
-    journal = stack.enter_context(Journal(directory.journal))
-    metrics = MetricsFile(directory.metrics)
-    stack.callback(metrics.close)
-
     model = build_model(first.model_configs.plain(), sources.load("model"))
     spec = codec.spec_of(model.state_dict())
-    initial = _initial_file(model, spec, directory, options.init_model)
+    newest = (
+        _initial_file(model, spec, directory, options.init_model)
+        if past is None
+        else _newest_file(past, model, spec)
+    )
     update_spec = _update_spec(model, spec, first.train_configs.send_gradient)
 
     planes = make_planes(federation, directory, inbox, (options.compute_token, options.openid_token))
@@ -96,7 +151,7 @@ def set_up(
         federation,
         planes.capabilities,
         directory,
-        initial.stat().st_size,
+        newest.stat().st_size,
         Layout.of(update_spec),
         recorder,
         stop,
@@ -105,46 +160,39 @@ def set_up(
     stack.callback(planes.plane.close)
     arena = Arena(update_spec, 2 * len(names) + updates_per_fold(federation), directory.payloads)
     stack.callback(arena.close)
-    global_model = GlobalModel(directory, initial, frozenset(delta_names(model)))
-    courier = Courier(routes, global_model, arena, inbox, stop)
+    slots = Slots(names, arena.slots)
+    landed: Mapping[UpdateId, int] = {}
+    if past is not None:
+        past, landed = land_kept_updates(past, arena, slots)
+        clear_leftovers(past)
+        drop_unrecorded_metrics(past)
+    journal = stack.enter_context(Journal(directory.journal, None if past is None else past.last, guard))
+    metrics = MetricsFile(directory.metrics)
+    stack.callback(metrics.close)
+    trained = frozenset(delta_names(model))
+    global_model = (
+        GlobalModel(directory, trained)
+        if past is None
+        else GlobalModel(directory, trained, past.version, *versions_needed(past))
+    )
+    fault = server.fault_tolerance_configs
+    courier = Courier(routes, global_model, arena, directory, inbox, stop, fault.max_update_norm)
     stack.callback(courier.close)
-    load_state(model, model_file.open(initial))
+    load_state(model, model_file.open(newest))
     validation = _validation(federation, sources, seed)
     scheduler = scheduler_of(federation, sources.load("scheduler"), seed)
     aggregator = aggregator_of(federation, sources.load("aggregator"), model, recorder.logger)
-
-    run_id = directory.path.name
+    clock = RunClock(0.0 if past is None else past.seconds)
+    judge = Judge(policy_of(server, names), clock, journal)
+    ledger = Ledger(names)
+    rounds = Rounds(directory, global_model, validation, metrics, journal, recorder, scheduler.counts)
     compression = {name: routes.compression(name) for name in names}
-    calls = CallFactory(run_id, seed, planes.threads, spec, compression, device_fallback=options.local)
-    fault = server.fault_tolerance_configs
-    journal.append(
-        0.0,
-        "run",
-        run=run_id,
-        version=VERSION,
-        seed=seed,
-        clients=names,
-        threads=planes.threads,
-        spec=spec.to_json(),
-        sources={name: {k: s.sha256 for k, s in client.sources.items()} for name, client in clients.items()},
+    calls = CallFactory(
+        directory.path.name, seed, planes.threads, spec, compression, device_fallback=options.local
     )
-    journal.flush()
-    parameters = sum(tensor.numel() for tensor in model.parameters())
-    recorder.tell(
-        RunStarted(
-            run_id,
-            directory.path,
-            tuple(names),
-            server.num_global_epochs,
-            spec.nbytes,
-            parameters,
-            scheduler.counts,
-        )
-    )
-    await_endpoints(federation, planes, recorder.tell, inbox)
-    intake = Intake(names, arena.slots, journal, metrics, recorder)
+    intake = Intake(slots, journal, metrics, recorder, fault.max_sample_size)
     dispatcher = Dispatcher(planes.plane, inbox)
-    return Parts(
+    parts = Parts(
         clients=clients,
         calls=calls,
         inbox=inbox,
@@ -153,15 +201,72 @@ def set_up(
         arena=arena,
         scheduler=scheduler,
         aggregator=aggregator,
-        policy=FailurePolicy(names, fault.retries, fault.quorum),
+        judge=judge,
         model=global_model,
         courier=courier,
         outgoing=Outgoing(courier, intake, dispatcher, journal, recorder),
         intake=intake,
-        rounds=Rounds(directory, global_model, validation, metrics, recorder, scheduler.counts),
+        rounds=rounds,
         journal=journal,
         recorder=recorder,
+        clock=clock,
+        ledger=ledger,
     )
+    if past is None:
+        _begin_journal(parts, federation, spec)
+    else:
+        recall(parts, past)
+    recorder.tell(
+        RunStarted(
+            directory.path.name,
+            directory.path,
+            tuple(names),
+            server.num_global_epochs,
+            spec.nbytes,
+            sum(tensor.numel() for tensor in model.parameters()),
+            scheduler.counts,
+            rounds.done,
+            rounds.updates,
+        )
+    )
+    await_endpoints(federation, planes, recorder.tell, inbox)
+    return Setup(parts, planes.capabilities, past, landed)
+
+
+def _begin_journal(parts: Parts, federation: Federation, spec: UpdateSpec) -> None:
+    parts.journal.append(
+        0.0,
+        "run",
+        run=parts.calls.run,
+        version=VERSION,
+        seed=parts.calls.seed,
+        clients=list(parts.clients),
+        threads=parts.calls.threads,
+        spec=spec.to_json(),
+        sources={
+            client.client_id: {kind: source.sha256 for kind, source in client.sources.items()}
+            for client in federation.clients
+        },
+    )
+    parts.journal.flush()
+
+
+def _newest_file(past: PastRun, model: nn.Module, spec: UpdateSpec) -> Path:
+    """The file of the newest version of a run that is gone on with; raises ``UsageError`` if it can't be used."""
+    path = past.model_file
+    try:
+        found = codec.spec_of(model_file.open(path))
+    except (AppflGcError, OSError) as error:
+        raise UsageError(
+            f"The global model of the run, {path}, can't be read: {error}",
+            "Start a new run from checkpoints/last.safetensors with --init-model.",
+        ) from None
+    if found != spec:
+        raise UsageError(
+            f"The global model of the run, {path}, is not of the configured model {type(model).__name__}.",
+            "The model's file has changed; put it back as it was.",
+        )
+    return path
 
 
 def _refuse_what_is_missing(federation: Federation, options: RunOptions) -> None:
@@ -175,7 +280,7 @@ def _refuse_what_is_missing(federation: Federation, options: RunOptions) -> None
 
 def _initial_file(model: nn.Module, spec: UpdateSpec, directory: RunDirectory, given: Path | None) -> Path:
     """The file of version 0: the model's initial weights, or those of ``given`` if they fit."""
-    path = directory.payloads / "initial.safetensors"
+    path = directory.initial
     if given is None:
         model_file.write(model.state_dict(), path)
         return path

@@ -1,35 +1,50 @@
-"""The timers that a scheduler has set."""
+"""Times at which something is to be done."""
 
 from __future__ import annotations
 
 import heapq
+import itertools
+from typing import Generic, TypeVar
+
+What = TypeVar("What")
 
 
-class Timers:
-    """Seconds of the run at which the scheduler is to be woken; any number of them."""
+class Timers(Generic[What]):
+    """Seconds of the run, each with what is to be done then; any number of them."""
 
     def __init__(self) -> None:
-        self._heap: list[float] = []
+        self._heap: list[tuple[float, int, What]] = []
+        self._numbers = itertools.count()
 
     def __bool__(self) -> bool:
         """Whether any is set."""
         return bool(self._heap)
 
-    def set(self, at: float) -> None:
+    def set(self, at: float, what: What) -> None:
         """Set one for second ``at``, which may be past."""
-        heapq.heappush(self._heap, at)
+        heapq.heappush(self._heap, (at, next(self._numbers), what))
 
     @property
     def next(self) -> float | None:
         """The earliest; None if none is set."""
-        return self._heap[0] if self._heap else None
+        return self._heap[0][0] if self._heap else None
 
-    def take_due(self, now: float) -> list[float]:
+    def take_first(self) -> None:
+        """The earliest is not set any more, if there is one."""
+        if self._heap:
+            heapq.heappop(self._heap)
+
+    def take_due(self, now: float) -> list[tuple[float, What]]:
         """Those that are due at second ``now``, in order; they are not set any more.
 
         What they make the scheduler set anew waits for the next call, so that timers without end hold up nothing.
         """
         due = []
-        while self._heap and self._heap[0] <= now:
-            due.append(heapq.heappop(self._heap))
+        while self._heap and self._heap[0][0] <= now:
+            at, _, what = heapq.heappop(self._heap)
+            due.append((at, what))
         return due
+
+    def all(self) -> list[tuple[float, What]]:
+        """Every one, in order."""
+        return [(at, what) for at, _, what in sorted(self._heap, key=lambda item: item[:2])]

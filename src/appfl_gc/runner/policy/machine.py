@@ -40,6 +40,8 @@ GREETING = 0
 class FailurePolicy:
     """A state machine without threads and clock: events in, decisions out; the same events give the same decisions.
 
+    What a step decides is about one client, but for ``Resumed``. Where it ends the run that is all that it says.
+
     A failed call is tried again as often as ``settings`` allow for its class, the first time at once (after a minute
     where a batch system takes no more jobs), then after growing pauses. A walltime that ended with a checkpoint
     further than the one before does not count, and what the service forgot is never counted. Where nothing comes of a
@@ -114,7 +116,8 @@ class FailurePolicy:
             case Accepted():
                 return self._accepted(event.update)
             case Folded():
-                return self._give_up(self._round.begin(event.version), ErrorClass.LATE)
+                for call in self._round.begin(event.version):
+                    self._is_due_now(call)
             case Failed():
                 return self._failed(event)
             case Due():
@@ -200,7 +203,7 @@ class FailurePolicy:
             return [Retry(update, call.retry_at)]
         if not self._began and not kind.infrastructure:
             return [self._end(kind, "Nothing was trained yet, so the run ends here.", "")]
-        return self._give_up([call], kind)
+        return self._give_up(call, kind)
 
     def _is_new(self, update: UpdateId) -> bool:
         if update.dispatch == GREETING:
@@ -214,17 +217,12 @@ class FailurePolicy:
             return True
         return call.failures[kind] <= self._settings.retries_for(kind)
 
-    def _give_up(self, calls: Sequence[OpenCall], kind: ErrorClass) -> list[Decision]:
-        """Nothing comes of ``calls`` any more, unless the run can't go on without them: then it ends instead."""
-        decisions: list[Decision] = []
-        for call in calls:
-            aside = self._costs_the_client(call, kind)
-            replace = self._is_replaced(call, kind)
-            end = self._end_without(call, kind, aside=aside, replace=replace)
-            if end is not None:
-                return [*decisions, end]
-            decisions += self._close(call, kind, aside=aside, replace=replace)
-        return decisions
+    def _give_up(self, call: OpenCall, kind: ErrorClass) -> list[Decision]:
+        """Nothing comes of ``call`` any more, unless the run can't go on without it: then it ends instead."""
+        aside = self._costs_the_client(call, kind)
+        replace = self._is_replaced(call, kind)
+        end = self._end_without(call, kind, aside=aside, replace=replace)
+        return [end] if end is not None else self._close(call, kind, aside=aside, replace=replace)
 
     def _costs_the_client(self, call: OpenCall, kind: ErrorClass) -> bool:
         if call.update.dispatch == GREETING or not kind.infrastructure:
@@ -318,36 +316,42 @@ class FailurePolicy:
         if isinstance(what, str):
             return self._roll.again_at(what) == at
         call = self._calls.get(what)
-        return call is not None and call.due_at == at and not call.late
+        return call is not None and call.due_at == at
 
     def _due(self) -> list[Decision]:
-        decisions: list[Decision] = []
+        """What is due for one client; for the next one ``Due`` has to come again."""
         for what in self._alarms.take_due(self._now):
-            if self._ended:
-                continue
-            if isinstance(what, str):
-                self._roll.greeted_again(what)
-                decisions.append(GreetAgain(what))
-            else:
-                decisions += self._missed(self._calls[what])
-        return decisions
+            decisions = self._is_due(what) if not self._ended else []
+            if decisions:
+                return decisions
+        return []
 
-    def _missed(self, call: OpenCall) -> list[Decision]:
-        """``call`` missed its deadline."""
+    def _is_due(self, what: What) -> list[Decision]:
+        if isinstance(what, str):
+            self._roll.greeted_again(what)
+            return [GreetAgain(what)]
+        call = self._calls[what]
         if not (self._rounds and self._round.has(call)):
-            return self._give_up([call], ErrorClass.LATE)
+            return self._give_up(call, ErrorClass.LATE)
         self._round.is_late(call)
         return self._give_up_the_late()
 
     def _give_up_the_late(self) -> list[Decision]:
-        """Once the round has its quorum, it does without those that are late."""
-        decisions: list[Decision] = []
-        while not self._ended and self._rounds and self._round.arrived >= self.needed:
-            call = self._round.next_late()
-            if call is None:
-                break
-            decisions += self._give_up([call], ErrorClass.LATE)
+        """Once the round has its quorum, it does without those that are late, one after the other."""
+        if self._ended or self._round.arrived < self.needed:
+            return []
+        call = self._round.next_late()
+        if call is None:
+            return []
+        decisions = self._give_up(call, ErrorClass.LATE)
+        following = self._round.next_late()
+        if following is not None:
+            self._is_due_now(following)
         return decisions
+
+    def _is_due_now(self, call: OpenCall) -> None:
+        call.due_at = self._now
+        self._alarms.set(self._now, call.update)
 
     def _resumed(self) -> list[Decision]:
         ended, self._ended = self._ended, False

@@ -1,0 +1,249 @@
+"""Bringing a run to where it was: what the journal says is done is done, what it says was decided is done now."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+from appfl_gc.control.plane import Capabilities
+from appfl_gc.payload.arena import Arena
+from appfl_gc.payload.grants import large_part
+from appfl_gc.payload.mailbox.base import ServerMailbox
+from appfl_gc.protocol.errors import ErrorClass, ErrorReport, TransferError, UpdateRefusedError, UsageError
+from appfl_gc.protocol.reference import Ref
+from appfl_gc.protocol.schedule import Aggregated, ClientDown, Event, Timer, UpdateId
+from appfl_gc.runner.events import ClientChanged, ClientState, RoundStarted
+from appfl_gc.runner.federated_run import FailedCall, FederatedRun, Parts
+from appfl_gc.runner.flight import InFlight
+from appfl_gc.runner.intake import Accepted
+from appfl_gc.runner.policy import decisions as judged
+from appfl_gc.runner.replay import first_difference, recorded_steps
+from appfl_gc.runner.resume.past import OpenCall, PastRun, policy_events, read_past
+from appfl_gc.runner.slots import Slots
+from appfl_gc.scheduler.base import Counts, Scheduler
+from appfl_gc.version import VERSION
+
+_ENDED = ErrorReport(ErrorClass.FORGOTTEN, "The server ended while the call was on its way.")
+
+
+def versions_needed(past: PastRun) -> tuple[frozenset[int], frozenset[int]]:
+    """Versions of the global model before the newest whose files are there and needed; which of them are released."""
+    carried = {call.version for call in past.open.values()} | {one.version for one in past.wanted.values()}
+    held = {version for version in range(past.version) if version not in past.released} | carried
+    older = frozenset(held - {past.version})
+    return older, older & past.released
+
+
+def clear_leftovers(past: PastRun) -> None:
+    """Remove what lies among the payloads of the run directory and belongs to nothing that is still needed."""
+    older, _ = versions_needed(past)
+    directory = past.directory
+    keep = {past.model_file.name, past.model_file.with_suffix(".state.safetensors").name}
+    keep |= {(directory.version_file(number) if number else directory.initial).name for number in older}
+    keep |= {kept.file for kept in past.accepted.values()}
+    for call in past.open.values():
+        keep |= {str(large_part(grant).get("locator")) for grant in call.grants}
+    for path in directory.payloads.iterdir():
+        if path.name not in keep and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def drop_unrecorded_metrics(past: PastRun) -> None:
+    """Take those rows out of the metrics of which the journal knows nothing, and a torn last row: they come again."""
+    path = past.directory.metrics
+    if not path.is_file():
+        return
+    known = past.answered
+    aside = path.with_suffix(".tmp")
+    with path.open("rb") as rows, aside.open("wb") as kept:
+        for line in rows:
+            if line.endswith(b"\n") and _is_known(line, known, past.rounds.rounds):
+                kept.write(line)
+    aside.replace(path)
+
+
+def _is_known(line: bytes, answered: set[tuple[str, int]], rounds: int) -> bool:
+    try:
+        row = json.loads(line)
+        if row["kind"] == "round":
+            return bool(row["round"] <= rounds)
+        return (row["client"], row["round"]) in answered
+    except (ValueError, LookupError, TypeError):
+        return False
+
+
+def recall(parts: Parts, past: PastRun) -> None:
+    """Bring what remembers (scheduler, policy, ledger, books) to where it was; nothing is done yet.
+
+    Raises:
+        UsageError: if the scheduler answers otherwise than it did.
+        JournalError: if the journal is damaged.
+    """
+    _replay_scheduler(past, parts.scheduler)
+    parts.judge.replay(policy_events(past.directory.journal))
+    parts.ledger.restore(past.accepted_last, past.folded_last)
+    for client, met in past.met.items():
+        parts.ledger.met(client, met.sample_size)
+        parts.calls.threads[client] = met.threads
+    parts.rounds.restore(past.rounds, past.latest)
+    parts.journal.append(
+        past.seconds, "resumed", number=past.resumed + 1, host=socket.gethostname(), version=VERSION
+    )
+    parts.journal.flush()
+
+
+def _replay_scheduler(past: PastRun, scheduler: Scheduler) -> None:
+    """Bring a new ``scheduler`` to where it was.
+
+    Raises:
+        UsageError: if it answers otherwise than it did.
+    """
+    difference = first_difference(recorded_steps(past.directory.journal), scheduler)
+    if difference is not None:
+        raise UsageError(
+            f"The scheduler answers otherwise than it did: to record {difference.recorded.number} of the journal "
+            f"({type(difference.recorded.event).__name__}) it said {_short(difference.recorded.actions)} and now says "
+            f"{_short(difference.actions)}.",
+            "Its class, its settings or num_global_epochs have changed; a scheduler of your own must be a function of "
+            "its events alone.",
+        )
+
+
+def _short(actions: Iterable[object]) -> str:
+    return ", ".join(str(action) for action in actions)[:300] or "nothing"
+
+
+def land_kept_updates(past: PastRun, arena: Arena, slots: Slots) -> tuple[PastRun, dict[UpdateId, int]]:
+    """Bring accepted updates back into the arena.
+
+    A file that is gone or damaged (the machine lost its power before it was on the disk) can't be had here any more:
+    the run then goes on from before that update had arrived, and asks its site for it again.
+
+    Returns:
+        The run from where it goes on, and the slot of each update.
+    """
+    while True:
+        landed: dict[UpdateId, int] = {}
+        for update, kept in past.accepted.items():
+            slot = slots.take(update.client)
+            try:
+                arena.land_kept(slot, past.directory.payloads / kept.file, kept.checksum)
+            except (TransferError, UpdateRefusedError):
+                slots.give_back([slot, *landed.values()])
+                for other in landed.values():
+                    arena.free(other)
+                past = read_past(past.directory, before=kept.record)
+                break
+            landed[update] = slot
+        else:
+            return past, landed
+
+
+def restore(
+    run: FederatedRun,
+    parts: Parts,
+    past: PastRun,
+    landed: Mapping[UpdateId, int],
+    capabilities: Mapping[str, Capabilities],
+) -> str:
+    """Give ``run``, whose scheduler and policy are where they were, everything else that the journal says.
+
+    What the scheduler had decided and nobody did is done; calls in flight are attached to, or sent again.
+
+    Args:
+        run: with ``parts``.
+        parts: of the run.
+        past: what the journal says.
+        landed: slots of the updates that were accepted and not folded.
+        capabilities: of each client's control plane.
+
+    Returns:
+        A sentence about it, for the log.
+    """
+    for client, met in past.met.items():
+        parts.recorder.tell(ClientChanged(client, ClientState.READY, detail=f"{met.sample_size} samples"))
+    for update, kept in past.accepted.items():
+        file = past.directory.payloads / kept.file
+        parts.intake.restore(Accepted(kept.meta, landed[update], kept.reference, file))
+    for client, reference in past.orphans:
+        parts.courier.evict(client, reference)
+    for at, _ in past.timers.all():
+        run.set_timer(at, Timer())
+    if past.started and parts.scheduler.counts is Counts.ROUNDS and (past.open or past.wanted):
+        parts.recorder.tell(RoundStarted(past.rounds.rounds + 1))
+    attached = _take_up_calls(run, parts, past, capabilities)
+    for update in sorted(past.unjudged):
+        run.judge(judged.Accepted(update))
+    if past.to_finish:
+        run.close_round([kept.meta for kept, _ in past.to_finish], [behind for _, behind in past.to_finish])
+    elif past.version_judged < past.version:
+        run.judge(judged.Folded(past.version))
+    run.judge(judged.Resumed())
+    if past.to_fold is not None:
+        run.act(past.to_fold)
+    for event in _in_order(past.to_feed):
+        run.feed(event)
+    if past.started:
+        run.dispatch([one for client, one in past.wanted.items() if client in parts.judge.policy.active])
+        unknown = [client for client in parts.clients if client not in past.met or client in past.set_aside]
+        run.greet([client for client in unknown if client not in parts.dispatcher.busy])
+    again = len(past.open) - attached
+    return (
+        f"The run goes on: {past.rounds.rounds} rounds are done, {len(past.accepted)} updates of the next one are "
+        f"here, {attached} calls are attached to and {again} are sent again."
+    )
+
+
+def _take_up_calls(
+    run: FederatedRun, parts: Parts, past: PastRun, capabilities: Mapping[str, Capabilities]
+) -> int:
+    """Attach to calls in flight where that is possible, and send the others again; to how many it was."""
+    attached = 0
+    for client, call in past.open.items():
+        restored = parts.calls.restored(
+            parts.clients[client], call.update.dispatch, call.version, call.attempt, call.fields
+        )
+        flight = InFlight(restored, time.monotonic(), call.version, task=call.task)
+        for grant in call.grants:
+            parts.intake.expect_by(call.update, grant)
+        _inherit_model(parts, call)
+        # A server that ended the run itself has told sites to stop, and taken the model out of their reach.
+        if capabilities[client].reattach and not past.orderly and not call.retry:
+            flight.mailbox = _mailbox_of(parts, call)
+            parts.dispatcher.attach(flight, str(call.fields.get("task_group") or ""))
+            parts.recorder.tell(ClientChanged(client, ClientState.SENT, call.update.dispatch))
+            attached += 1
+        else:
+            run.take_up(
+                FailedCall(flight, _ENDED), now=not call.retry, checkpoint_steps=call.checkpoint_steps
+            )
+    return attached
+
+
+def _inherit_model(parts: Parts, call: OpenCall) -> None:
+    """The model that ``call`` carries lies in a store, and goes with its version."""
+    model_at = call.fields.get("model_at")
+    if isinstance(model_at, dict):
+        reference = Ref.from_json(model_at)
+        parts.model.inherit(call.version, partial(parts.routes.of(call.client).stores.evict, reference))
+
+
+def _mailbox_of(parts: Parts, call: OpenCall) -> ServerMailbox | None:
+    public = call.fields.get("mailbox")
+    if not isinstance(public, dict):
+        return None
+    try:
+        return parts.routes.mailbox_again(call.client, public)
+    except TransferError as error:
+        parts.recorder.log(f"Client {call.client}: {error}", logging.WARNING)
+        return None
+
+
+def _in_order(events: list[Event]) -> list[Event]:
+    """What follows a new version comes first, and who is down is told before what they do not bring."""
+    rank = {Aggregated: 0, ClientDown: 1}
+    return sorted(events, key=lambda event: rank.get(type(event), 2))
