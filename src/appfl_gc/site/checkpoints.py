@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from appfl_gc.protocol.errors import AppflGcError, TransferError
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.wire import Json, WireError, as_count, as_object, as_text, load_json
 from appfl_gc.site.outbox import TORN_DAYS
@@ -31,6 +32,10 @@ VERSION = 1
 HEADER = 1024
 _MAGIC = b"appfl_gc checkpoint "
 _DAY = 86400.0
+
+
+class CheckpointUnfitError(AppflGcError):
+    """A task can't go on from a checkpoint, since model, data or optimiser are not what they were."""
 
 
 @dataclass
@@ -108,20 +113,18 @@ class Checkpointer:
             self._last_steps, self._last_time = steps, time.monotonic()
         self.steps = steps
         if first:
-            self._forget_superseded()
             self._keep_within_limits()
         return True
 
     def load(self) -> dict[str, Any] | None:
         """The state that was written last, and ``steps`` set; None where there is none, or it can't be used."""
+        self._forget_superseded()
         if not self.path.is_file():
             return None
         try:
             state, self.steps = self._read()
         except Exception as error:  # noqa: BLE001  whatever a damaged or forged file makes its reader say
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            self._warn(f"The checkpoint {self.path} can't be used, so the task begins anew: {reason}")
-            self.forget()
+            self.reject((str(error) or type(error).__name__).splitlines()[0])
             return None
         self._last_steps, self._last_time = self.steps, time.monotonic()
         # The age limit counts from the last use.
@@ -129,8 +132,13 @@ class Checkpointer:
             os.utime(self.path)
         return state
 
+    def reject(self, reason: str) -> None:
+        """Remove a file that nothing can go on from, and say why."""
+        self._warn(f"The checkpoint {self.path} can't be used, so the task begins anew: {reason}")
+        self.forget()
+
     def forget(self) -> None:
-        """Remove the file: the task's answer is safe, or nothing can go on from it."""
+        """Remove the file: nobody needs it, since the task's answer is safe."""
         self.steps = self._last_steps = 0
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
@@ -160,7 +168,6 @@ class Checkpointer:
 
         from appfl_gc.payload.checksum import check
         from appfl_gc.payload.files import map_private, open_no_link
-        from appfl_gc.protocol.errors import TransferError
 
         fd = open_no_link(self.path)
         try:

@@ -125,6 +125,17 @@ class AdmmTrainer(VanillaTrainer):
         """Go on from z, lambda and rho of an earlier task."""
         self._state = state
 
+    def checkpoint_state(self) -> dict[str, Any]:
+        """lambda and rho, and z as it was at the start; the model has z as it is."""
+        duals = [variable.dual for variable in self._variables]
+        return {"duals": duals, "penalty": self._penalty, "before": self._before}
+
+    def load_checkpoint_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from lambda and rho in the middle of a task."""
+        self._penalty, self._before = state["penalty"], state["before"]
+        for variable, dual in zip(self._variables, state["duals"], strict=True):
+            variable.dual.copy_(dual)
+
     def step(self, variable: Variable, gradient: torch.Tensor, penalty: float, proximity: float) -> None:
         """One step of ``variable``, in place; ``gradient`` is the loss's at z and may be overwritten."""
         raise NotImplementedError(f"{type(self).__name__} does not define step().")
@@ -160,20 +171,21 @@ class AdmmTrainer(VanillaTrainer):
             part.parameter.copy_(primal)
         return Variable(part, torch.empty_like(part.parameter, requires_grad=False).copy_(dual))
 
-    def _step_of_all(self, momenta: dict[int, torch.Tensor]) -> None:
+    def _step_of_all(self, states: Mapping[torch.Tensor, dict[str, Any]]) -> None:
         admm = self._admm
         before = [variable.z.detach().clone() for variable in self._variables] if self._each_step else []
-        for index, variable in enumerate(self._variables):
+        for variable in self._variables:
             z = variable.z
             gradient = torch.zeros_like(z) if z.grad is None else z.grad
             if admm.weight_decay:
                 gradient.add_(z, alpha=admm.weight_decay)
             if admm.momentum:
-                if index in momenta:
-                    momenta[index].mul_(admm.momentum).add_(gradient)
+                state = states[z]
+                if "momentum" in state:
+                    state["momentum"].mul_(admm.momentum).add_(gradient)
                 else:
-                    momenta[index] = gradient.clone()
-                moved = momenta[index]
+                    state["momentum"] = gradient.clone()
+                moved = state["momentum"]
                 gradient = gradient.add(moved, alpha=admm.momentum) if admm.nesterov else moved.clone()
             self.step(variable, gradient, self._penalty, admm.proximity)
         if self._each_step:
@@ -205,10 +217,13 @@ def _norm(tensor: torch.Tensor) -> float:
 class _Steps(torch.optim.Optimizer):
     """Evaluates the loss once a step, and hands over to the trainer."""
 
-    def __init__(self, parameters: list[torch.nn.Parameter], move: Callable[[dict[int, torch.Tensor]], None]):
+    def __init__(
+        self,
+        parameters: list[torch.nn.Parameter],
+        move: Callable[[Mapping[torch.Tensor, dict[str, Any]]], None],
+    ):
         super().__init__(parameters, {})
         self._move = move
-        self._momenta: dict[int, torch.Tensor] = {}
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; ``closure`` gives the loss and the gradients."""
@@ -217,5 +232,5 @@ class _Steps(torch.optim.Optimizer):
         with torch.enable_grad():
             loss = closure()
         with torch.no_grad():
-            self._move(self._momenta)
+            self._move(self.state)
         return loss

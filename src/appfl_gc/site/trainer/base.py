@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.site.trainer.step_watch import StepWatch
 
 LossFn: TypeAlias = Callable[[Any, Any], torch.Tensor]
 """``loss(model_output, target)`` to a scalar tensor."""
@@ -71,11 +72,13 @@ class BaseTrainer:
         steps: a subclass may set it in ``train`` to the optimiser steps really run. None: they follow from
             the configuration.
         result: a subclass may set it in ``train`` to report metrics.
+        step_watch: hears of every optimiser step; set for each task before ``train``.
     """
 
     seed: int = 0
     steps: int | None = None
     result: TrainResult | None = None
+    step_watch: StepWatch | None = None
 
     def __init__(
         self,

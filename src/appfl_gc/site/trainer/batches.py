@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+)
 
 from appfl_gc.protocol.errors import UserCodeError
 
@@ -24,15 +32,41 @@ def make_loader(
 
     The order does not depend on ``num_workers``. An iterable dataset keeps its own order.
     """
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(dataset, IterableDataset):
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            drop_last=drop_last,
+            generator=generator,
+            persistent_workers=False,
+        )
+    order: Sampler[int] = (
+        RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
+    )
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        shuffle=shuffle and not isinstance(dataset, IterableDataset),
+        batch_sampler=SkippingSampler(BatchSampler(order, batch_size, drop_last)),
         num_workers=num_workers,
-        drop_last=drop_last,
-        generator=torch.Generator().manual_seed(seed),
+        generator=generator,
         persistent_workers=False,
     )
+
+
+class SkippingSampler(Sampler[list[int]]):
+    """The batches of another sampler, whose next pass begins after the first ``skip``; later ones are whole."""
+
+    def __init__(self, batches: BatchSampler) -> None:
+        self._batches = batches
+        self.skip = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        skip, self.skip = self.skip, 0
+        return itertools.islice(iter(self._batches), skip, None)
+
+    def __len__(self) -> int:
+        return len(self._batches)
 
 
 def split_batch(batch: Any) -> tuple[Any, Any]:
@@ -58,20 +92,21 @@ def split_batch(batch: Any) -> tuple[Any, Any]:
 
 def batch_length(targets: Any, inputs: Any) -> int:
     """How many samples a batch has: the first size of the first tensor found, 1 where there is none."""
-    for tensor in _tensors((targets, inputs)):
+    for tensor in tensors_in((targets, inputs)):
         return tensor.shape[0] if tensor.dim() else 1
     return 1
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors of ``value``, also those in dicts, lists and tuples, in their order."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 def to_device(value: Any, device: torch.device) -> Any:

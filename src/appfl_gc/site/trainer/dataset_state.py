@@ -1,14 +1,16 @@
-"""Random generators that a dataset owns, put back to where they stood when it was built."""
+"""Random generators that a dataset owns, put back to where they stood."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+
+from appfl_gc.site.checkpoints import CheckpointUnfitError
+from appfl_gc.site.trainer.plain_state import plain
 
 
 def capture(*datasets: object) -> Callable[[], None]:
@@ -26,13 +28,31 @@ def capture(*datasets: object) -> Callable[[], None]:
     Args:
         datasets: any objects; those without attributes, such as None or a list, have nothing to remember.
     """
-    restores = [_restorer(generator) for dataset in datasets for generator in _generators(dataset)]
+    generators = [generator for dataset in datasets for generator in _generators(dataset)]
+    states = [_state(generator) for generator in generators]
 
     def restore() -> None:
-        for put_back in restores:
-            put_back()
+        for generator, state in zip(generators, states, strict=True):
+            _put_back(generator, state)
 
     return restore
+
+
+def current(*datasets: object) -> list[Any]:
+    """The states of the generators that ``capture`` finds, of plain values and tensors."""
+    return [plain(_state(generator)) for dataset in datasets for generator in _generators(dataset)]
+
+
+def put_back(states: Sequence[Any], *datasets: object) -> None:
+    """Put the generators of ``datasets`` to ``states``, as ``current`` gave them; raises ``CheckpointUnfitError``."""
+    generators = [generator for dataset in datasets for generator in _generators(dataset)]
+    if len(generators) != len(states):
+        raise CheckpointUnfitError("The dataset has other random generators than before.")
+    for generator, state in zip(generators, states, strict=True):
+        try:
+            _put_back(generator, state)
+        except (TypeError, ValueError, LookupError, RuntimeError) as error:
+            raise CheckpointUnfitError("The dataset has other random generators than before.") from error
 
 
 def _generators(dataset: object) -> Iterator[Any]:
@@ -49,9 +69,18 @@ def _generators(dataset: object) -> Iterator[Any]:
         dataset = attributes.get("dataset")
 
 
-def _restorer(generator: Any) -> Callable[[], None]:
+def _state(generator: Any) -> Any:
     if isinstance(generator, random.Random):
-        return partial(generator.setstate, generator.getstate())
+        return generator.getstate()
     if isinstance(generator, np.random.Generator):
-        return partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
-    return partial(generator.set_state, generator.get_state())
+        return generator.bit_generator.state
+    return generator.get_state()
+
+
+def _put_back(generator: Any, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    else:
+        generator.set_state(state)

@@ -3,11 +3,46 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+
+from appfl_gc.site.trainer.plain_state import plain
+
+
+def generator_states() -> dict[str, Any]:
+    """The states of Python's, NumPy's and PyTorch's generators, of plain values and tensors.
+
+    Of accelerators those that are in use.
+    """
+    states: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": plain(np.random.get_state()),
+        "cpu": torch.get_rng_state(),
+    }
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        states["xpu"] = torch.xpu.get_rng_state_all()
+    return states
+
+
+def set_generators(states: Mapping[str, Any]) -> None:
+    """Put the generators to ``states``, as ``generator_states`` gave them on such a machine."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state_all(states["cuda"])
+    if "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
+    if "xpu" in states:
+        torch.xpu.set_rng_state_all(states["xpu"])
 
 
 @contextmanager

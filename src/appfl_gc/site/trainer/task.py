@@ -76,7 +76,7 @@ class TrainOutcome:
         client_state: what the trainer must remember until the client's next task; None for a trainer without such
             a state. Values may share memory with the model, as those of ``state``.
         stopped: why it ended before its last step; None if it did not.
-        share: in (0, 1], the part of the task's steps that was done.
+        share: in (0, 1], the part of the task's steps that was done; 0 where that is not known, and nothing is sent.
         checkpoint_steps: steps in the checkpoint that a later attempt goes on from; 0: it begins anew.
         steps_before: those of ``steps`` that an earlier attempt had done.
     """

@@ -20,7 +20,9 @@ from appfl_gc.site.trainer.base import (
     delta_names,
     silent_logger,
 )
-from appfl_gc.site.trainer.step_count import counted_steps
+from appfl_gc.site.trainer.interruption import Interruption
+from appfl_gc.site.trainer.reader import ConfigReader
+from appfl_gc.site.trainer.step_watch import StepWatch, TaskStopped, watched_steps
 from appfl_gc.site.trainer.task import TrainTask
 
 _METHODS = ("load_parameters", "train", "get_parameters")
@@ -76,22 +78,38 @@ def make_trainer(trainer_class: type[Any], task: TrainTask, logger: Any) -> Any:
     return trainer
 
 
-def train_with(trainer: Any, task: TrainTask) -> int:
+def make_watch(trainer_class: type[Any], task: TrainTask) -> StepWatch:
+    """What hears of the task's steps; raises ``UserCodeError`` where the configuration can't be understood."""
+    settings = Interruption.read(ConfigReader(as_config(task.train_configs), trainer_class.__name__))
+    checkpoint = task.checkpoint if goes_on(trainer_class) else None
+    if checkpoint is not None:
+        checkpoint.pace(settings.checkpoint_steps, settings.checkpoint_seconds)
+    return StepWatch(task.stop, task.on_step, checkpoint, settings.keeps_part, _configured_steps(task))
+
+
+def train_with(trainer: Any, task: TrainTask, watch: StepWatch) -> int:
     """Run ``trainer.train`` with the round and what the scheduler asks for, as far as it takes them.
+
+    It ends early where ``watch`` is told to stop, which ``watch.reason`` then says.
 
     Returns:
         The optimiser steps: the trainer's attribute ``steps`` or ``result.steps``; without these, those that
         optimisers of ``torch.optim`` have taken; where there were none, those that the configuration asks for.
     """
     asked = {"round": task.round, **task.args}
-    with counted_steps() as count:
-        trainer.train(**_accepted(trainer.train, asked))
+    if isinstance(trainer, BaseTrainer):
+        trainer.step_watch = watch
+    with watched_steps(watch):
+        try:
+            trainer.train(**_accepted(trainer.train, asked))
+        except TaskStopped:
+            return watch.done
     result = _result(trainer)
     done = getattr(trainer, "steps", None) if result is None else result.steps
     if not isinstance(done, int) or isinstance(done, bool) or done < 0:
-        done = count.steps or _configured_steps(task)
+        done = watch.done or _configured_steps(task)
     wanted = task.args.get("local_steps")
-    if wanted is not None and done != wanted:
+    if wanted is not None and done != wanted and watch.reason is None:
         logger = silent_logger() if task.logger is None else task.logger
         logger.warning(
             "%s trained %d steps, and the scheduler asked for %s: train() gets local_steps as a keyword argument.",
@@ -141,6 +159,16 @@ def keeps_state(trainer_class: type[Any]) -> bool:
     own = getattr(trainer_class, "client_state", None)
     takes = callable(getattr(trainer_class, "load_client_state", None))
     return callable(own) and takes and own is not BaseTrainer.client_state
+
+
+def goes_on(trainer_class: type[Any]) -> bool:
+    """Whether a task of a trainer class can go on from a checkpoint: see ``VanillaTrainer.checkpoint_state``."""
+    for ancestor in trainer_class.__mro__:
+        if "checkpoint_state" in vars(ancestor):
+            return callable(getattr(trainer_class, "load_checkpoint_state", None))
+        if not ancestor.__module__.startswith("appfl_gc."):
+            return False
+    return False
 
 
 def read_state(trainer: Any) -> dict[str, torch.Tensor]:

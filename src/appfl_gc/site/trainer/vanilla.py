@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,12 +14,19 @@ from torch.utils.data import DataLoader
 
 from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.seeds import derive_seed
+from appfl_gc.site.checkpoints import CheckpointUnfitError
+from appfl_gc.site.trainer import dataset_state
 from appfl_gc.site.trainer.base import BaseTrainer, TrainResult, TrainRow
+from appfl_gc.site.trainer.batch_stream import BatchStream
 from appfl_gc.site.trainer.batches import batch_length, make_loader, split_batch, to_device
 from appfl_gc.site.trainer.device import choose_devices
 from appfl_gc.site.trainer.optimizer import make_optimizer
+from appfl_gc.site.trainer.progress import Mean, Progress
+from appfl_gc.site.trainer.random_state import generator_states, set_generators
 from appfl_gc.site.trainer.reader import ConfigReader
+from appfl_gc.site.trainer.restoring import model_state, restore_model, restore_optimizer
 from appfl_gc.site.trainer.settings import VanillaSettings
+from appfl_gc.site.trainer.step_watch import StepWatch
 from appfl_gc.site.trainer.validation import validate
 
 
@@ -63,8 +71,23 @@ class VanillaTrainer(BaseTrainer):
         """
         return make_optimizer(self.model, settings.optim, settings.optim_args)
 
+    def checkpoint_state(self) -> dict[str, Any]:
+        """What an interrupted task needs to go on, beside model, loss, optimiser, data and random generators.
+
+        Asked between two steps. A class in a user's file goes on from checkpoints if it defines this, and begins anew
+        if it does not, since nobody else knows what it has changed in itself. Tensors, numbers and texts in dicts,
+        lists and tuples; the tensors may share memory with the model.
+        """
+        return {}
+
+    def load_checkpoint_state(self, state: Mapping[str, Any]) -> None:
+        """Take what ``checkpoint_state`` gave in an earlier attempt of this task; called after ``start_steps``."""
+
     def train(self, **kwargs: Any) -> TrainResult:
         """Train ``self.model`` in place, and validate it as configured.
+
+        Goes on from the checkpoint of an earlier attempt, with the same bits; ends early where it is stopped, then
+        without validation.
 
         Args:
             kwargs: ``round`` for the log; ``local_steps`` (optimiser steps, in any mode) and
@@ -72,6 +95,7 @@ class VanillaTrainer(BaseTrainer):
 
         Raises:
             UserCodeError: a key is missing or wrong, a device is absent, the data can't be used.
+            CheckpointUnfitError: model, data or optimiser are not what they were at the checkpoint.
         """
         settings = self.read_settings(kwargs)
         self._check(settings)
@@ -81,35 +105,97 @@ class VanillaTrainer(BaseTrainer):
         if isinstance(self.loss_fn, nn.Module):
             self.loss_fn.to(self.device)
         self.forward = nn.DataParallel(self.model, list(devices.parallel)) if devices.parallel else self.model
-        loader = self._train_loader(settings)
-        rows: list[TrainRow] = []
-
-        def record(row: TrainRow) -> None:
-            rows.append(row)
-            self.logger.info(_line(kwargs.get("round", 0), row, settings))
-
-        if settings.do_pre_validation:
+        stream = BatchStream(self._train_loader(settings))
+        watch = self.step_watch or StepWatch()
+        watch.graceful = True
+        watch.planned = settings.steps or (settings.epochs or 0) * len(stream)
+        progress = Progress(self.device)
+        saved = None if watch.checkpoint is None else watch.checkpoint.load()
+        round_ = kwargs.get("round", 0)
+        if settings.do_pre_validation and saved is None:
             started = time.perf_counter()
             received = self._validate(settings, "pre_val_")
             spent = time.perf_counter() - started
-            record(TrainRow(0, 0, spent, received, spent))
-        optimizer = self.start_steps(settings)
-        total = _Mean(self.device)
-        for epoch, batches in enumerate(_epochs(loader, settings), 1):
-            started, mean = time.perf_counter(), _Mean(self.device)
-            self.model.train()
-            for batch in batches:
-                self._step(optimizer, batch, settings, mean)
-            total.include(mean)
-            metrics, trained = {"train_loss": mean.value}, time.perf_counter()
-            if settings.do_validation:
-                metrics.update(self._validate(settings, "val_"))
-            ended = time.perf_counter()
-            record(TrainRow(epoch, mean.steps, ended - started, metrics, ended - trained))
-        measured = {name: value for row in rows for name, value in row.metrics.items()}
-        self.steps = total.steps
-        self.result = TrainResult(total.steps, {**measured, "train_loss": total.value}, tuple(rows))
+            self._record(TrainRow(0, 0, spent, received, spent), progress, settings, round_)
+        work = _Work(settings, stream, self.start_steps(settings), progress, watch)
+        if saved is not None:
+            self._continue(saved, work)
+            watch.before = progress.steps
+        more = True
+        while more:
+            row, more = self._epoch(work)
+            if row is not None:
+                self._record(row, progress, settings, round_)
+                progress.end_epoch()
+        measured = {name: value for row in progress.rows for name, value in row.metrics.items()}
+        self.steps = progress.steps
+        train_loss = progress.total.value
+        self.result = TrainResult(self.steps, {**measured, "train_loss": train_loss}, tuple(progress.rows))
         return self.result
+
+    def _epoch(self, work: _Work) -> tuple[TrainRow | None, bool]:
+        """The current epoch, with the validation after it: its row, if it counts, and whether another one follows."""
+        settings, progress, watch = work.settings, work.progress, work.watch
+        started = time.perf_counter() - progress.seconds
+        self.model.train()
+        for batch in _batches(work.stream, settings, progress):
+            self._step(work.optimizer, batch, settings, progress.mean)
+            self._keep(work, started)
+            if watch.reason is not None:
+                break
+        metrics, trained = {"train_loss": progress.mean.value}, time.perf_counter()
+        if settings.do_validation and watch.reason is None:
+            # Who wants the task to end has no time for validation.
+            if watch.ask():
+                self._keep(work, started)
+            else:
+                metrics.update(self._validate(settings, "val_"))
+        if watch.reason is not None and not watch.sends_part:
+            return None, False
+        ended = time.perf_counter()
+        row = TrainRow(progress.epoch, progress.mean.steps, ended - started, metrics, ended - trained)
+        return row, watch.reason is None and progress.epoch < (settings.epochs or 1)
+
+    def _record(self, row: TrainRow, progress: Progress, settings: VanillaSettings, round_: object) -> None:
+        progress.rows.append(row)
+        self.logger.info(_line(round_, row, settings))
+
+    def _keep(self, work: _Work, started: float) -> None:
+        """Write a checkpoint if it is time for one; ``started`` is when the epoch would have, without a break."""
+        checkpoint, progress = work.watch.checkpoint, work.progress
+        if checkpoint is not None and work.watch.wants_checkpoint:
+            progress.seconds = time.perf_counter() - started
+            checkpoint.save(self._snapshot(work), progress.steps)
+
+    def _snapshot(self, work: _Work) -> dict[str, Any]:
+        """Everything that the next step and what follows it depend on."""
+        return {
+            "samples": len(self.train_dataset),
+            "model": model_state(self.model),
+            "loss": model_state(self.loss_fn) if isinstance(self.loss_fn, nn.Module) else None,
+            "optimizer": work.optimizer.state_dict(),
+            "trainer": self.checkpoint_state(),
+            "progress": work.progress.state(),
+            "batches": work.stream.place(),
+            "datasets": dataset_state.current(self.train_dataset, self.val_dataset),
+            "process": generator_states(),
+        }
+
+    def _continue(self, saved: Mapping[str, Any], work: _Work) -> None:
+        """Be where ``_snapshot`` was taken; raises ``CheckpointUnfitError``."""
+        if saved["samples"] != len(self.train_dataset):
+            raise CheckpointUnfitError(
+                f"The training dataset has {len(self.train_dataset)} samples, and had {saved['samples']}."
+            )
+        work.stream.go_on(saved["batches"])
+        restore_optimizer(work.optimizer, saved["optimizer"])
+        restore_model(self.model, saved["model"])
+        if isinstance(self.loss_fn, nn.Module) and saved["loss"] is not None:
+            restore_model(self.loss_fn, saved["loss"])
+        self.load_checkpoint_state(saved["trainer"])
+        work.progress.go_on(saved["progress"])
+        dataset_state.put_back(saved["datasets"], self.train_dataset, self.val_dataset)
+        set_generators(saved["process"])
 
     def _check(self, settings: VanillaSettings) -> None:
         if self.model is None or self.loss_fn is None:
@@ -148,7 +234,7 @@ class VanillaTrainer(BaseTrainer):
         )
 
     def _step(
-        self, optimizer: torch.optim.Optimizer, batch: Any, settings: VanillaSettings, mean: _Mean
+        self, optimizer: torch.optim.Optimizer, batch: Any, settings: VanillaSettings, mean: Mean
     ) -> None:
         inputs, targets = to_device(split_batch(batch), self.device)
 
@@ -183,52 +269,22 @@ class VanillaTrainer(BaseTrainer):
         return validate(self.forward, self.model, self.loss_fn, self.metric, loader, self.device, prefix)
 
 
-def _epochs(loader: DataLoader[Any], settings: VanillaSettings) -> Iterator[Iterator[Any]]:
-    """The batches of each epoch; in step mode those of the whole task, over as many passes as they take."""
+@dataclass(frozen=True)
+class _Work:
+    """What a task of ``VanillaTrainer`` is made of."""
+
+    settings: VanillaSettings
+    stream: BatchStream
+    optimizer: torch.optim.Optimizer
+    progress: Progress
+    watch: StepWatch
+
+
+def _batches(stream: BatchStream, settings: VanillaSettings, progress: Progress) -> Iterator[Any]:
+    """The batches of an epoch that are left; in step mode those of the task, over as many passes as they take."""
     if settings.steps is not None:
-        passes = (_one_pass(loader) for _ in itertools.count())
-        yield itertools.islice(itertools.chain.from_iterable(passes), settings.steps)
-        return
-    for _ in range(settings.epochs or 0):
-        yield _one_pass(loader)
-
-
-def _one_pass(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The batches of one pass; none is an error, since steps would then be waited for without end."""
-    empty = True
-    for batch in loader:
-        empty = False
-        yield batch
-    if empty:
-        raise UserCodeError(
-            "A pass over the training dataset gave no batch.",
-            "Where it is an iterable dataset, let __iter__ start anew at each call and give as many samples as "
-            "__len__ says.",
-        )
-
-
-class _Mean:
-    """Mean loss over steps, weighted by batch size; summed on the device, so that no step waits for it."""
-
-    def __init__(self, device: torch.device) -> None:
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._sum = torch.zeros((), dtype=dtype, device=device)
-        self._samples = 0
-        self.steps = 0
-
-    def add(self, loss: torch.Tensor, samples: int) -> None:
-        self._sum += loss.detach().reshape(()) * samples
-        self._samples += samples
-        self.steps += 1
-
-    def include(self, other: _Mean) -> None:
-        self._sum += other._sum
-        self._samples += other._samples
-        self.steps += other.steps
-
-    @property
-    def value(self) -> float:
-        return float(self._sum) / max(self._samples, 1)
+        return itertools.islice(stream.passes(), settings.steps - progress.steps)
+    return stream.one_pass()
 
 
 def _line(round_: object, row: TrainRow, settings: VanillaSettings) -> str:
