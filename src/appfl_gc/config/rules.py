@@ -52,6 +52,7 @@ def check_client(client: Client, check: TypedCheck) -> None:
             _check_local_training(client, check)
             _check_idle_keys(train, check)
     _check_torch_names(train, check)
+    _check_walltime(train, check)
     _check_endpoint(client.endpoint_id, check)
     for key in ("user_endpoint_config", "resource_specification", "credentials"):
         if getattr(client, key) and not is_uuid(client.endpoint_id):
@@ -108,6 +109,16 @@ def _check_idle_keys(train: TrainConfigs, check: TypedCheck) -> None:
                 f"`{key}` has no effect: `{trainer}` does not read it.",
                 f"It belongs to {' and '.join(f'`{reader}`' for reader in readers)}.",
             )
+
+
+def _check_walltime(train: TrainConfigs, check: TypedCheck) -> None:
+    length, margin = train.walltime_seconds, train.walltime_margin_seconds
+    if length is not None and margin >= length:
+        check.error(
+            ("train_configs", "walltime_margin_seconds"),
+            f"Every task would stop at once: it is to stop {margin:g} s before the end of a job of {length:g} s.",
+            "Make `walltime_margin_seconds` smaller than `walltime_seconds`.",
+        )
 
 
 def _check_torch_names(train: TrainConfigs, check: TypedCheck) -> None:

@@ -132,6 +132,14 @@ class Checkpointer:
             os.utime(self.path)
         return state
 
+    def kept_steps(self) -> int:
+        """Steps in the file, as its header says; 0 where there is none that says so."""
+        try:
+            with self.path.open("rb") as file:
+                return as_count(_about(file.read(HEADER)).get("steps"), "The number of steps")
+        except (OSError, ValueError):
+            return 0
+
     def reject(self, reason: str) -> None:
         """Remove a file that nothing can go on from, and say why."""
         self._warn(f"The checkpoint {self.path} can't be used, so the task begins anew: {reason}")
@@ -177,20 +185,13 @@ class Checkpointer:
             view = map_private(fd, size)
         finally:
             os.close(fd)
-        header = bytes(view[:HEADER])
-        if not header.startswith(_MAGIC):
-            raise ValueError("it is not a checkpoint.")
+        about = _about(bytes(view[:HEADER]))
+        steps = as_count(about.get("steps"), "The number of steps")
+        if about.get("size") != size - HEADER:
+            raise ValueError("it is torn.")
         try:
-            about = as_object(load_json(header[len(_MAGIC) :].decode()), "The header")
-            if about.get("version") != VERSION:
-                raise WireError(f"it was written in version {about.get('version')!r} of its format.")
-            if any(about.get(name) != value for name, value in _written_by().items()):
-                raise WireError("it was written by another version of torch or Python.")
-            steps = as_count(about.get("steps"), "The number of steps")
-            if about.get("size") != size - HEADER:
-                raise WireError("it is torn.")
             check(view[HEADER:], as_text(about.get("checksum"), "The checksum", 100), "It")
-        except (UnicodeDecodeError, TransferError):
+        except TransferError:
             raise ValueError("it is damaged.") from None
         state = torch.load(cast(BinaryIO, _Part(view[HEADER:])), weights_only=True)
         if not isinstance(state, dict):
@@ -228,6 +229,21 @@ class Checkpointer:
     def _warn(self, sentence: str) -> None:
         if self.logger is not None:
             self.logger.warning("%s", sentence)
+
+
+def _about(header: bytes) -> dict[str, Json]:
+    """What a header says; raises ``ValueError`` where this program can't go on from what follows it."""
+    if not header.startswith(_MAGIC):
+        raise ValueError("it is not a checkpoint.")
+    try:
+        about = as_object(load_json(header[len(_MAGIC) :].decode()), "The header")
+    except (WireError, UnicodeDecodeError):
+        raise ValueError("its header is damaged.") from None
+    if about.get("version") != VERSION:
+        raise ValueError(f"it was written in version {about.get('version')!r} of its format.")
+    if any(about.get(name) != value for name, value in _written_by().items()):
+        raise ValueError("it was written by another version of torch or Python.")
+    return about
 
 
 def _written_by() -> dict[str, Json]:

@@ -88,6 +88,31 @@ class TrainConfigs(Block):
     clip_norm: float | None = key(
         "Type of the norm (1, 2, `.inf`), with `clip_grad: True`; 2 if left out.", gt=0
     )
+    checkpoint_steps: int | None = key(
+        "Optimiser steps from one checkpoint of a running task to the next, at the site; none are counted if left"
+        " out.",
+        ge=1,
+    )
+    checkpoint_seconds: float = key(
+        "Seconds from one checkpoint to the next; 0 for none.", 600.0, ge=0, allow_inf_nan=False
+    )
+    on_walltime: Literal["checkpoint", "partial"] = key(
+        "What becomes of a task when the job of its worker is about to end: `checkpoint` lets the next job go on"
+        " with it, `partial` sends the update as it is, with the weight of the steps that were done.",
+        "checkpoint",
+    )
+    walltime_seconds: float | None = key(
+        "How long the job of a worker lasts, counted from the worker's start, where neither Slurm nor PBS says it.",
+        gt=0,
+        allow_inf_nan=False,
+    )
+    walltime_margin_seconds: float = key(
+        "How long before the end of the job a task stops. One step, and a checkpoint or the sending of an update,"
+        " must fit in.",
+        60.0,
+        ge=0,
+        allow_inf_nan=False,
+    )
     logging_output_dirname: str = key("Directory of the client's log file, at the site.", "./output")
     logging_output_filename: str = key("First part of the log file's name.", "result")
     use_dp: bool = not_yet("Switches differential privacy on.", False, refused=(True,), why=PRIVACY)

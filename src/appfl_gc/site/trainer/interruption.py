@@ -32,15 +32,14 @@ class Interruption:
             raise UserCodeError(
                 f"{read.block}.on_walltime is {on_walltime!r}.", "It is checkpoint or partial."
             )
-        configs = read.configs
-        steps, seconds = (
-            configs.get("checkpoint_steps"),
-            configs.get("checkpoint_seconds", CHECKPOINT_SECONDS),
-        )
+        seconds = read.number("checkpoint_seconds", CHECKPOINT_SECONDS, at_least=0.0)
         return cls(
             keeps_part=on_walltime == "partial",
-            checkpoint_steps=None if steps is None else read.whole("checkpoint_steps", at_least=1),
-            checkpoint_seconds=None
-            if seconds is None
-            else read.number("checkpoint_seconds", CHECKPOINT_SECONDS),
+            checkpoint_steps=_steps(read),
+            checkpoint_seconds=seconds or None,
         )
+
+
+def _steps(read: ConfigReader) -> int | None:
+    wanted = read.configs.get("checkpoint_steps")
+    return None if wanted is None else read.whole("checkpoint_steps", at_least=1)
