@@ -98,7 +98,7 @@ class FailurePolicy:
         """Hear of ``event`` at second ``now`` of the run and decide. Takes logarithmic time but for ``Resumed``."""
         self._now = max(self._now, now)
         decisions = self._decide(event)
-        wake_at = self._alarms.to_set()
+        wake_at = None if self._ended else self._alarms.to_set()
         return decisions if wake_at is None else [*decisions, WakeAt(wake_at)]
 
     def _decide(self, event: PolicyEvent) -> list[Decision]:
