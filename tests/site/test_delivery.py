@@ -14,6 +14,8 @@ import torch
 
 from appfl_gc.payload.codec import Encoding, spec_of
 from appfl_gc.payload.coding import Coding
+from appfl_gc.payload.file_store import FileStore
+from appfl_gc.payload.mailbox.making import mailbox_from_grant
 from appfl_gc.payload.proxystore.making import make_store
 from appfl_gc.payload.receive import state_of
 from appfl_gc.protocol.call import Call
@@ -28,6 +30,7 @@ from appfl_gc.site.policy import SitePolicy
 from appfl_gc.site.roles.context import Answer, CallContext, Stopwatch
 from appfl_gc.site.roles.payload_role import send
 from appfl_gc.site.session import SessionCache
+from appfl_gc.site.watch import Watch
 
 STATE = {"w": torch.arange(1000.0)}
 
@@ -104,6 +107,28 @@ def test_a_store_that_can_not_even_be_reached_costs_no_training(site: Site) -> N
     # As if the server was killed and asks for the training again.
     again = site.outbox.find(site.call(attempt=4))
     assert again is not None and not again.held
+
+
+@pytest.mark.parametrize("limit", [0, 1_000_000], ids=["by the store", "in the message"])
+def test_an_update_that_nobody_waits_for_any_more_stays_at_the_site(site: Site, limit: int) -> None:
+    """The run's stores are swept by then, and what came later would stay in them."""
+    call = site.call()
+    grant = call.args["grant"]
+    assert isinstance(grant, dict)
+    grant["inline"] = {"scheme": "inline", "limit": limit}
+    mailbox = FileStore(site.shared).mailbox()
+    mailbox.remove()
+    with Watch(mailbox_from_grant(mailbox.grant)) as watch:
+        answer = Answer({"sample_size": 3}, tensors=Encoding(STATE))
+        answer = deliver(replace(site.context(call), watch=watch), site.outbox, answer)
+    assert answer.error is not None and answer.error.error_class is ErrorClass.CANCELLED
+    assert list(site.shared.iterdir()) == []
+    found = site.outbox.find(call)
+    assert found is not None and found.kept is not None and found.held
+    # The run goes on later, and asks again.
+    sent = deliver_kept(site.context(site.call(attempt=2)), site.outbox, found.answer, found.kept, call)
+    assert sent.error is None
+    assert torch.equal(site.arrived(sent)["w"], STATE["w"])
 
 
 def test_what_was_damaged_in_the_outbox_is_not_sent(site: Site) -> None:

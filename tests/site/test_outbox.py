@@ -64,6 +64,13 @@ def test_another_call_never_gets_it(outbox: Outbox, other: Call) -> None:
     assert outbox.find(other) is None
 
 
+def test_what_differs_between_attempts_is_no_part_of_the_request(outbox: Outbox) -> None:
+    outbox.store(make_call(), make_answer())
+    args = {"config": {"lr": 0.1}, "acknowledged": 3, "grant": {"scheme": "s3"}, "mailbox": {"name": "x"}}
+    found = outbox.find(make_call(attempt=4, args=args))
+    assert found is not None and found.attempt == 1
+
+
 def test_acknowledged_rounds_are_forgotten_and_later_ones_kept(outbox: Outbox) -> None:
     for round_ in (1, 2, 3):
         outbox.store(make_call(round_), make_answer())
@@ -91,3 +98,28 @@ def test_the_owners_limits_hold(tmp_path: Path) -> None:
         outbox.store(make_call(round_), make_answer())
     assert sum(path.stat().st_size for path in tmp_path.glob("*/*/*.json")) <= 1000
     assert outbox.find(make_call(8)) is not None
+
+
+def test_what_a_killed_worker_left_goes_when_the_round_is_acknowledged_or_too_old(outbox: Outbox) -> None:
+    outbox.store(make_call(5), make_answer())
+    names = [outbox.claims(make_call(round_)).name + ".1.claim" for round_ in (1, 5)]
+    folder = outbox.claims(make_call()).parent
+    for name in names:
+        (folder / name).write_text("")
+    outbox.acknowledge(make_call(6), 4)
+    assert {path.name for path in folder.glob("*.claim")} == {names[1]}
+    torn = folder / ".00000005-x.payload.abcd.part"
+    torn.write_text("")
+    for path in (torn, folder / names[1]):
+        os.utime(path, (1e9, 1e9))
+    outbox.store(make_call(6), make_answer())
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".json"]
+
+
+def test_a_run_that_is_too_old_leaves_no_directory(outbox: Outbox) -> None:
+    outbox.store(make_call(client="B"), make_answer())
+    (entry,) = outbox.directory.glob("*/*/*.json")
+    os.utime(entry, (1e9, 1e9))
+    other = make_call()
+    outbox.store(replace(other, identity=replace(other.identity, run="later")), make_answer())
+    assert len(list(outbox.directory.iterdir())) == 1
