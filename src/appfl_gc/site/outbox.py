@@ -21,7 +21,7 @@ from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.measures import Measures
 from appfl_gc.protocol.reference import HELD, SEALED, Ref
 from appfl_gc.protocol.reply import Reply
-from appfl_gc.protocol.wire import Json, WireError, as_object, load_json
+from appfl_gc.protocol.wire import Json, as_object, load_json
 from appfl_gc.site.claims import SUFFIX
 from appfl_gc.site.paths import digest
 from appfl_gc.site.policy import OutboxLimits
@@ -154,7 +154,7 @@ class Outbox:
             entry = as_object(load_json(path.read_text()), "The entry")
             reply = Reply.from_json(entry.get("reply"))
             kept = None if entry.get("kept") is None else Ref.from_json(entry["kept"])
-        except (OSError, WireError):
+        except (OSError, ValueError):  # also what is no text
             return None
         file = path.with_suffix(".payload")
         there = kept is not None and file.is_file() and file.stat().st_size == kept.size
