@@ -46,6 +46,8 @@ def forge(attack, canary, fields, first):
         return first
     elif attack == "another wire version":
         fields["wire"] = 99
+    elif attack == "forgotten without end":
+        fields["error"] = {"error_class": "forgotten", "message": "Ask again.", "hint": "", "frames": [], "trace": ""}
     elif attack == "no reply":
         return "I am a reply"
     elif attack == "many metrics":

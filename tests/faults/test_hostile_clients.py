@@ -35,6 +35,7 @@ FORGED = {
     REPLAYED: (PROTOCOL, "answers another call"),
     "another wire version": (PROTOCOL, "wire version 99"),
     "no reply": (PROTOCOL, "The reply is str, not an object"),
+    "forgotten without end": (PROTOCOL, "error class forgotten, which no site can know"),
     "many metrics": (PROTOCOL, "more than 20000 values"),
     "deep metrics": (PROTOCOL, "nests deeper than 32 levels"),
     "examples": (REFUSED, r"1,000,000,000,000,000 examples"),

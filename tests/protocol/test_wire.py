@@ -13,7 +13,7 @@ from appfl_gc.protocol.errors import ErrorClass, ErrorReport
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.measures import Measures
 from appfl_gc.protocol.reference import Ref
-from appfl_gc.protocol.reply import Reply
+from appfl_gc.protocol.reply import NOT_A_SITES, Reply
 from appfl_gc.protocol.update_spec import Meaning, TensorSpec, UpdateSpec
 from appfl_gc.protocol.wire import (
     MAX_DEPTH,
@@ -127,6 +127,14 @@ def nested(depth: int) -> object:
 def test_a_reply_with_too_many_values_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(WireError, match=r"The reply holds (more than 20000 values|values nested deeper)"):
         Reply.from_json({**REPLY.to_json(), "values": values})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("error_class", sorted(NOT_A_SITES))
+def test_a_site_cannot_speak_for_the_control_plane(error_class: ErrorClass) -> None:
+    """It would be tried again as often as it says so."""
+    error = ErrorReport(error_class, "I was forgotten.").to_json()
+    with pytest.raises(WireError, match="which no site can know"):
+        Reply.from_json({**REPLY.to_json(), "error": error})
 
 
 def test_a_reply_with_too_many_payloads_is_refused() -> None:

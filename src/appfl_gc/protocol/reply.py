@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from appfl_gc.protocol.call import Call
-from appfl_gc.protocol.errors import ErrorReport
+from appfl_gc.protocol.errors import ErrorClass, ErrorReport
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.measures import Measures
 from appfl_gc.protocol.reference import Ref
@@ -23,6 +23,19 @@ from appfl_gc.protocol.wire import (
 )
 
 MAX_PAYLOADS = 100
+NOT_A_SITES = frozenset(
+    {
+        ErrorClass.WORKER_LOST,
+        ErrorClass.MANAGER_LOST,
+        ErrorClass.QUEUE_LIMIT,
+        ErrorClass.LATE,
+        ErrorClass.FORGOTTEN,
+        ErrorClass.SERVICE,
+        ErrorClass.START_FAILED,
+        ErrorClass.ENDPOINT,
+    }
+)
+"""What only the server's side can know of a call. Some of these are tried again without end."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,12 @@ class Reply:
         log = fields.get("log")
         if not isinstance(log, list):
             raise WireError("The reply's log is not a list.")
-        error = fields.get("error")
+        told = fields.get("error")
+        error = None if told is None else ErrorReport.from_json(told)
+        if error is not None and error.error_class in NOT_A_SITES:
+            raise WireError(
+                f"The reply has the error class {error.error_class.value}, which no site can know."
+            )
         return cls(
             identity=CallId.from_json(fields.get("identity")),
             nonce=as_key(fields.get("nonce"), "The reply's nonce", 100),
@@ -90,7 +108,7 @@ class Reply:
             payloads={as_key(name, "A payload's name"): Ref.from_json(ref) for name, ref in payloads.items()},
             measures=Measures.from_json(fields.get("measures")),
             log=tuple(as_line(line, "A log line") for line in log[:MAX_LOG_LINES]),
-            error=None if error is None else ErrorReport.from_json(error),
+            error=error,
             wire=wire,
         )
 
