@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from appfl_gc.cli import main as main_module
 from appfl_gc.cli.exit_codes import ExitCode
-from appfl_gc.cli.main import COMMANDS, PLANNED, LazyCommand, cli
+from appfl_gc.cli.main import COMMANDS, LazyCommand, cli
 from appfl_gc.cli.program import Program
 from appfl_gc.cli.reference_page import reference_page
 from appfl_gc.protocol.errors import UserCodeError
@@ -36,18 +36,6 @@ def test_help_is_fast_and_imports_nothing_heavy() -> None:
         assert (done.returncode, done.stderr) == (0, "")
     assert all(name in done.stdout for name in COMMANDS)
     assert min(seconds) < 0.5
-
-
-def test_help_does_not_list_what_is_planned() -> None:
-    listed = CliRunner().invoke(cli, ["--help"]).stdout.split("Commands:")[1].split()
-    assert not PLANNED & set(listed)
-
-
-@pytest.mark.parametrize("name", sorted(PLANNED))
-def test_a_planned_command_says_so_in_one_sentence(name: str) -> None:
-    result = CliRunner().invoke(cli, [name, "--some", "option"])
-    assert result.exit_code == ExitCode.CONFIGURATION
-    assert result.stderr == f"Error: The command `appfl-gc {name}` is not supported yet.\n"
 
 
 def test_a_misspelt_command_gets_the_nearest() -> None:

@@ -19,7 +19,16 @@ import pytest
 
 from appfl_gc.protocol.errors import StorageError
 from appfl_gc.runner import lease as lease_module
-from appfl_gc.runner.lease import FILE, STOP_FILE, Holder, Lease, LeaseHeldError, holder, request_stop
+from appfl_gc.runner.lease import (
+    LEASES,
+    STOP_FILE,
+    Holder,
+    Lease,
+    LeaseHeldError,
+    holder,
+    request_stop,
+    written,
+)
 
 PERIOD = 0.2
 DEADLINE = 30.0
@@ -105,8 +114,18 @@ def started_at(ticks: int, **of_process: str) -> Holder:
     return dataclasses.replace(mine, process=dataclasses.replace(mine.process, started=ticks, **of_process))
 
 
-def written(directory: Path) -> Holder:
-    return Holder.from_json(json.loads((directory / FILE).read_text()))
+def now(directory: Path) -> Holder:
+    found = written(directory)
+    assert found is not None
+    return found
+
+
+def leave(directory: Path, content: str, number: int = 1) -> Path:
+    """A lease with this content, as of an earlier process."""
+    path = directory / LEASES / f"{number}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    return path
 
 
 def test_it_is_renewed_and_goes_with_the_block(tmp_path: Path) -> None:
@@ -114,10 +133,12 @@ def test_it_is_renewed_and_goes_with_the_block(tmp_path: Path) -> None:
         found = holder(tmp_path)
         assert found is not None
         assert found.process.pid == os.getpid()
-        until(lambda: written(tmp_path).counter >= found.counter + 2)
+        until(lambda: now(tmp_path).counter >= found.counter + 2)
         lease.confirm()
-    assert list(tmp_path.iterdir()) == []
-    assert holder(tmp_path) is None
+    assert now(tmp_path).over
+    assert holder(tmp_path, unlost) is None
+    with Lease(tmp_path, unlost, tell=unlost):
+        assert now(tmp_path).token != found.token
 
 
 def test_a_run_that_somebody_runs_is_refused_with_who_it_is(
@@ -142,12 +163,12 @@ def test_after_sigkill_it_is_free_at_once_even_if_nobody_has_reaped_the_process(
     first.kill()
     until(lambda: holder(tmp_path, unlost, period=100.0) is None)
     with Lease(tmp_path, unlost, tell=unlost, period=100.0):
-        assert written(tmp_path).process.pid == os.getpid()
+        assert now(tmp_path).process.pid == os.getpid()
 
 
 def test_another_process_with_the_number_of_a_dead_one_is_not_the_holder(tmp_path: Path) -> None:
     earlier = started_at(1)
-    (tmp_path / FILE).write_text(json.dumps(earlier.to_json()))
+    leave(tmp_path, json.dumps(earlier.to_json()))
     assert holder(tmp_path, unlost) is None
 
 
@@ -176,14 +197,14 @@ def test_a_dead_server_on_another_host_is_replaced_after_three_periods(
     began = time.monotonic()
     with Lease(tmp_path, unlost, period=PERIOD):
         assert time.monotonic() - began >= 3 * PERIOD
-        assert written(tmp_path).process.pid == os.getpid()
+        assert now(tmp_path).process.pid == os.getpid()
 
 
 def test_what_a_crash_has_left_of_the_file_is_watched_and_then_replaced(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(b"\0\0\0")
+    leave(tmp_path, "\0\0\0")
     told: list[str] = []
     with Lease(tmp_path, unlost, tell=told.append, period=PERIOD):
-        assert written(tmp_path).process.pid == os.getpid()
+        assert now(tmp_path).process.pid == os.getpid()
     assert len(told) == 1
 
 
@@ -191,14 +212,14 @@ def test_what_a_crash_has_left_of_the_file_is_watched_and_then_replaced(tmp_path
 def test_of_two_that_take_it_at_once_one_wins(tmp_path: Path, taker: Callable[..., Taker], left: str) -> None:
     if left:
         dead = started_at(1, **({"host": "a third"} if left == "elsewhere" else {}))
-        (tmp_path / FILE).write_text(json.dumps(dead.to_json()))
+        leave(tmp_path, json.dumps(dead.to_json()))
     takers = [taker(), taker(OTHER_HOST)]
     for one in takers:
         one.go()
     said = [one.says() for one in takers]
     assert sorted(words.split()[0] for words in said) == ["held", "taken"]
     winner = takers[said.index("taken")]
-    assert written(tmp_path).process.pid == winner.process.pid
+    assert now(tmp_path).process.pid == winner.process.pid
     loser = takers[1 - said.index("taken")]
     assert f"process {winner.process.pid} on" in said[takers.index(loser)]
 
@@ -213,20 +234,20 @@ def test_a_server_that_stood_still_while_another_took_over_stops(
     with Lease(tmp_path, unlost, period=PERIOD):
         first.process.send_signal(signal.SIGCONT)
         assert first.says() == "lost"
-        mine = written(tmp_path)
+        mine = now(tmp_path)
         first.go()  # it ends
         first.process.wait(DEADLINE)
-        assert written(tmp_path).token == mine.token
+        assert (now(tmp_path).token, now(tmp_path).over) == (mine.token, False)
 
 
 def test_what_only_the_holder_may_write_is_refused_after_standing_still(tmp_path: Path) -> None:
     lost: queue.SimpleQueue[str] = queue.SimpleQueue()
     with Lease(tmp_path, lost.put, period=PERIOD) as lease:
         other = dataclasses.replace(Holder.here(), token="other")
-        (tmp_path / FILE).write_text(json.dumps(other.to_json()))
+        leave(tmp_path, json.dumps(other.to_json()), number=2)
         assert "was taken over by process" in lost.get(timeout=DEADLINE)
         until(lambda: _refuses(lease))
-    assert written(tmp_path).token == "other"
+    assert (now(tmp_path).token, now(tmp_path).over) == ("other", False)
     assert lost.empty()
 
 
@@ -240,8 +261,9 @@ def _refuses(lease: Lease) -> bool:
 
 def test_a_deleted_file_is_made_again(tmp_path: Path) -> None:
     with Lease(tmp_path, unlost, period=PERIOD):
-        (tmp_path / FILE).unlink()
-        until(lambda: (tmp_path / FILE).exists())
+        path = tmp_path / LEASES / "1.json"
+        path.unlink()
+        until(path.exists)
     assert holder(tmp_path) is None
 
 
@@ -261,8 +283,8 @@ def test_a_full_disk_is_told_and_the_run_goes_on(tmp_path: Path, monkeypatch: py
         words = told.get(timeout=DEADLINE)
         assert "could not be renewed 3 times (No space left on device)" in words
         full.clear()
-        seen = written(tmp_path).counter
-        until(lambda: written(tmp_path).counter > seen)
+        seen = now(tmp_path).counter
+        until(lambda: now(tmp_path).counter > seen)
         assert told.empty()
 
 
@@ -280,10 +302,10 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_a_request_to_stop_reaches_the_holder_it_is_for(tmp_path: Path) -> None:
     asked: queue.SimpleQueue[str] = queue.SimpleQueue()
     with Lease(tmp_path, unlost, stop=asked.put, period=PERIOD):
-        mine = written(tmp_path)
+        mine = now(tmp_path)
         request_stop(tmp_path, dataclasses.replace(mine, token="an earlier one's"))
         seen = mine.counter
-        until(lambda: written(tmp_path).counter > seen + 1)
+        until(lambda: now(tmp_path).counter > seen + 1)
         assert asked.empty()
         request_stop(tmp_path, mine)
         assert f"process {os.getpid()} on" in asked.get(timeout=DEADLINE)

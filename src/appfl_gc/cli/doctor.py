@@ -111,7 +111,7 @@ def exit_code_of(rows: Iterable[Row]) -> ExitCode:
 def _rows(federation: Federation, tokens: tuple[str | None, str | None]) -> list[Row]:
     from appfl_gc.runner.doctor.examination import examine
 
-    with _told_on_terminal() as tell:
+    with told_on_terminal() as tell:
         return list(examine(federation, tokens, tell))
 
 
@@ -126,7 +126,7 @@ def _show(rows: Sequence[Row], stdout: TextIO) -> None:
 
 
 @contextlib.contextmanager
-def _told_on_terminal() -> Iterator[Callable[[str], None]]:
+def told_on_terminal() -> Iterator[Callable[[str], None]]:
     """Yield what shows a few words on stderr while it lasts, if that is a terminal."""
     from rich.console import Console
 

@@ -33,6 +33,10 @@ class LazyCommand:
 COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
     {
         "run": LazyCommand("appfl_gc.cli.run:run_command", "Train one model as two YAML files say."),
+        "resume": LazyCommand("appfl_gc.cli.resume:resume", "Go on with a run that was interrupted."),
+        "cancel": LazyCommand(
+            "appfl_gc.cli.cancel:cancel", "End a run and stop what its sites still compute."
+        ),
         "validate": LazyCommand("appfl_gc.cli.validate:validate", "Check both YAML files without running."),
         "init": LazyCommand("appfl_gc.cli.init:init", "Write a ready example into a directory."),
         "doctor": LazyCommand(
@@ -54,12 +58,6 @@ COMMANDS: Mapping[str, LazyCommand] = MappingProxyType(
     }
 )
 
-PLANNED = frozenset(
-    {
-        "cancel", "resume",
-    }
-)  # fmt: skip
-
 
 class LazyGroup(Program, click.Group):
     """A group that knows its sub-commands by name and imports the one that is typed."""
@@ -76,10 +74,8 @@ class LazyGroup(Program, click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the typed command; raises ``UsageError`` for one that is planned or unknown."""
+        """Find the typed command; raises ``UsageError`` for one that is unknown."""
         name = args[0]
-        if name in PLANNED:
-            raise click.UsageError(f"The command `appfl-gc {name}` is not supported yet.")
         if name not in COMMANDS and not name.startswith("-"):
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             hint = f" Did you mean `{near[0]}`?" if near else ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from appfl_gc.cli.main import PLANNED, cli
+from appfl_gc.cli.main import cli
 
 INTRODUCTION = """\
 # Commands
@@ -20,10 +20,7 @@ This page is written by `python -m appfl_gc.cli.reference_page > docs/cli.md`.
 def reference_page() -> str:
     """The page: a section for every command and sub-command with all options."""
     with click.Context(cli, info_name="appfl-gc", **cli.context_settings) as context:
-        sections = [INTRODUCTION, *_sections(cli, context)]
-    planned = ", ".join(f"`{name}`" for name in sorted(PLANNED))
-    sections.append(f"## Not supported yet\n\n{planned}: they end with exit code 2 and say so.\n")
-    return "\n".join(sections)
+        return "\n".join([INTRODUCTION, *_sections(cli, context)])
 
 
 def _sections(command: click.Command, context: click.Context) -> Iterator[str]:

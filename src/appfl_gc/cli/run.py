@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from appfl_gc.cli.exit_codes import ExitCode
+from appfl_gc.cli.override_option import override_option, pairs
 from appfl_gc.cli.program import Program
 from appfl_gc.cli.run_display import Output, output_options, show
 from appfl_gc.cli.token_options import token_options
@@ -40,16 +41,8 @@ class RunOptions:
     openid_token: str | None
 
 
-def _pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        key, equals, _ = value.partition("=")
-        if not equals or not key.strip():
-            raise click.BadParameter(f"'{value}' is not of the form {parameter.metavar}.", ctx, parameter)
-    return values
-
-
 def _functions(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    functions = dict(value.split("=", 1) for value in _pairs(ctx, parameter, values))
+    functions = dict(value.split("=", 1) for value in pairs(ctx, parameter, values))
     for name, function in functions.items():
         file, colon, attribute = function.rpartition(":")
         if not colon or not file or not attribute.isidentifier():
@@ -114,14 +107,7 @@ def _config_file(ctx: click.Context, parameter: click.Parameter, value: Path | N
     callback=_functions,
     help="With --local: the dataset function to use for a client whose data only its site has. Repeatable.",
 )
-@click.option(
-    "--set",
-    "overrides",
-    metavar="KEY=VALUE",
-    multiple=True,
-    callback=_pairs,
-    help="Override a key, such as server_configs.num_global_epochs=2. Repeatable.",
-)
+@override_option
 @click.option("--strict", is_flag=True, help="Unknown keys and keys without effect are errors.")
 @click.option(
     "--init-model",

@@ -1,8 +1,9 @@
 """A lease on a run directory: no two servers run one run, wherever they are.
 
-A small file says who runs it, and is written anew every few seconds. It needs no locks, which not every network file
-system has, and compares no two hosts' clocks: whether a process of another host is at it shows by whether the file
-changes.
+Each server that runs a run makes a file of its own beside those of the servers before it, numbered one higher, and
+writes it anew every few seconds. A name is made once, by one process alone, on every file system; locks are not needed,
+which NFS and Lustre may lack. No two hosts' clocks are compared: whether a process of another host is at it shows by
+whether its file changes.
 """
 
 from __future__ import annotations
@@ -24,14 +25,13 @@ from appfl_gc.protocol.errors import StorageError, UsageError
 from appfl_gc.protocol.wire import Json, WireError, as_count, as_key, as_object, load_json
 from appfl_gc.site.process import Process, this_process
 
-FILE = "lease.json"
+LEASES = "leases"
+"""The folder, in a run directory, of the files ``1.json``, ``2.json`` and so on."""
 STOP_FILE = "stop.json"
 PERIOD = 10.0
 """Seconds from one renewal to the next."""
 SILENT_PERIODS = 3
 """A lease that does not change for so many periods is nobody's any more."""
-SETTLING = 0.5
-"""Seconds after which whoever takes an abandoned lease looks whether another took it at the same time."""
 ASKED_EVERY = 1.0
 """Seconds from one look for a request to stop to the next."""
 TOLD_AFTER = 3
@@ -55,12 +55,14 @@ class Holder:
         process: which process.
         token: of this taking of the lease.
         counter: renewals so far.
+        over: it has left.
     """
 
     host: str
     process: Process
     token: str
     counter: int = 0
+    over: bool = False
 
     @classmethod
     def here(cls) -> Holder:
@@ -74,6 +76,7 @@ class Holder:
             "process": self.process.to_json(),
             "token": self.token,
             "counter": self.counter,
+            "over": self.over,
         }
 
     @classmethod
@@ -85,6 +88,7 @@ class Holder:
             Process.from_json(fields.get("process")),
             as_key(fields.get("token"), "The token", 100),
             as_count(fields.get("counter"), "The counter"),
+            fields.get("over") is True,
         )
 
     def __str__(self) -> str:
@@ -94,12 +98,31 @@ class Holder:
 def holder(directory: Path, tell: Callable[[str], None] = _ignore, period: float = PERIOD) -> Holder | None:
     """Who runs the run of ``directory`` now, or None.
 
-    Where the file names a process of another host, this watches it for three periods; ``tell`` hears that before.
+    Where the newest lease names a process of another host, this watches it for three periods; ``tell`` hears that
+    before.
 
     Raises:
         StorageError: if the lease can't be read.
     """
-    return _holder(directory, _read(directory), tell, period)
+    try:
+        return _holder(directory, _newest(directory), tell, period)
+    except OSError as error:
+        raise _unreadable(directory, error) from None
+
+
+def refuse_if_held(directory: Path, tell: Callable[[str], None] = _ignore) -> None:
+    """Raise ``LeaseHeldError`` if somebody runs the run of ``directory``; else as ``holder``."""
+    found = holder(directory, tell)
+    if found is not None:
+        raise _held(directory, found)
+
+
+def written(directory: Path) -> Holder | None:
+    """Whom the newest lease names, living, dead or gone; None without one. Raises ``StorageError``."""
+    try:
+        return _parsed(_read(directory, _newest(directory)))
+    except OSError as error:
+        raise _unreadable(directory, error) from None
 
 
 class Lease:
@@ -109,7 +132,8 @@ class Lease:
         directory: of the run.
         lost: called once, from a thread, with a sentence, when another process has taken the lease all the same: this
             one must stop at once and write nothing more.
-        stop: called once, from a thread, with a sentence, when ``request_stop`` asks this holder to end the run.
+        stop: called once, from a thread, with words for who asks, when ``request_stop`` asks this holder
+            to end the run.
         tell: hears sentences: that it waits to see whether another host runs the run; that renewing fails.
         period: seconds between renewals; the same for all who take a directory's lease.
 
@@ -133,6 +157,7 @@ class Lease:
         self._tell = tell
         self._period = period
         self._mine = Holder.here()
+        self._number = 0
         self._over = threading.Event()
         self._sure_at = 0.0
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -154,12 +179,16 @@ class Lease:
 
         Raises:
             LeaseHeldError: this process stood still, or could not renew, for so long that another took the run.
+            StorageError: whether that is so can't be read.
         """
         if time.monotonic() - self._sure_at < (SILENT_PERIODS - 1) * self._period:
             return
-        found = _parsed(_read(self._directory) or b"")
-        if found is not None and found.token != self._mine.token:
-            raise _held(self._directory, found)
+        try:
+            other = self._successor()
+        except OSError as error:
+            raise _unreadable(self._directory, error) from None
+        if other is not None:
+            raise _held(self._directory, other)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -167,55 +196,49 @@ class Lease:
         self._over.set()
         self._thread.join(self._period)  # it may hang in a file system
         with contextlib.suppress(OSError):
-            if _token_in(_read_bytes(self._directory)) == self._mine.token:
-                (self._directory / FILE).unlink()
+            if self._successor() is None:
+                self._mine = replace(self._mine, over=True)
+                _write(self._directory, self._number, self._mine)
                 (self._directory / STOP_FILE).unlink(missing_ok=True)
 
     def _take(self) -> None:
+        (self._directory / LEASES).mkdir(mode=0o700, exist_ok=True)
         while True:
-            seen = _read_bytes(self._directory)
-            if seen is None:
-                if self._create():
-                    return
-                continue
-            found = _holder(self._directory, seen, self._tell, self._period)
+            newest = _newest(self._directory)
+            found = _holder(self._directory, newest, self._tell, self._period)
             if found is not None:
                 raise _held(self._directory, found)
-            looked = time.monotonic()
-            if _read_bytes(self._directory) != seen:
-                continue
-            self._write()
-            # Whoever looked before this was written has written too by then, or finds that it took too long and gives
-            # the other time to notice: the last to write has it.
-            quick = time.monotonic() - looked < SETTLING / 2
-            time.sleep(SETTLING if quick else 2 * self._period)
-            left = _read_bytes(self._directory)
-            if _token_in(left) == self._mine.token:
-                return
+            if self._create(newest + 1):
+                break
+        self._number = newest + 1
+        if newest:
+            # For a process that was only thought to be dead: it reads its own file more reliably than it hears of
+            # another's.
+            with contextlib.suppress(OSError):
+                _write(self._directory, newest, self._mine)
 
-    def _create(self) -> bool:
-        """Make the file; False if there is one by now."""
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    def _create(self, number: int) -> bool:
+        """Make the file of that number; False if there is one by now."""
+        path = _path(self._directory, number)
         try:
-            descriptor = os.open(self._directory / FILE, flags, 0o600)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             return False
         try:
-            write_all(descriptor, memoryview(self._bytes()))
+            write_all(descriptor, memoryview(_content(self._mine)))
         except OSError:
-            (self._directory / FILE).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
         return True
 
-    def _write(self) -> None:
-        """Replace the file, at once or not at all."""
-        with replacing(self._directory / FILE, fsync=False) as file:
-            write_all(file, memoryview(self._bytes()))
-
-    def _bytes(self) -> bytes:
-        return json.dumps(self._mine.to_json()).encode()
+    def _successor(self) -> Holder | None:
+        """Who has taken the lease since, or None. Raises ``OSError``."""
+        mine = _parsed(_read(self._directory, self._number))
+        if mine is not None and mine.token != self._mine.token:
+            return mine
+        return _parsed(_read(self._directory, self._number + 1))
 
     # The thread
 
@@ -246,15 +269,11 @@ class Lease:
 
     def _renew(self) -> str | None:
         """Write the lease anew; or, if it is another's by now, a sentence about that."""
-        seen = _read_bytes(self._directory)
-        found = None if seen is None else _parsed(seen)
-        if found is not None and found.token != self._mine.token:
-            return f"The run {self._directory} was taken over by {found}. This process stops and leaves it alone."
+        other = self._successor()
+        if other is not None:
+            return f"The run {self._directory} was taken over by {other}. This process stops and leaves it alone."
         self._mine = replace(self._mine, counter=self._mine.counter + 1)
-        if seen is not None:
-            self._write()
-        elif not self._create():
-            raise OSError("another process has just made one")
+        _write(self._directory, self._number, self._mine)
         self._sure_at = time.monotonic()
         return None
 
@@ -277,21 +296,22 @@ def request_stop(directory: Path, whom: Holder) -> None:
 
 
 def _request(directory: Path, token: str) -> str:
-    """Whether the holder with ``token`` is asked to stop: a sentence that says by whom, or ""."""
+    """Whether the holder with ``token`` is asked to stop: words that say by whom, or ""."""
     try:
         fields = as_object(load_json((directory / STOP_FILE).read_text("utf-8")), "The request")
         if fields.get("token") != token:
             return ""
-        return f"{as_key(fields.get('by'), 'Who asks')} asks the run to end."
+        return f"A request of {as_key(fields.get('by'), 'Who asks')}"
     except (OSError, ValueError):
         return ""
 
 
-def _holder(directory: Path, seen: bytes | None, tell: Callable[[str], None], period: float) -> Holder | None:
-    """Who runs the run, given the file's content; None if that is what a dead process has left."""
-    if seen is None:
-        return None
+def _holder(directory: Path, number: int, tell: Callable[[str], None], period: float) -> Holder | None:
+    """Who holds the lease of that number; None if there is none, or it is what a process that ended has left."""
+    seen = _read(directory, number)
     found = _parsed(seen)
+    if not number or (found is not None and found.over):
+        return None
     ended = None if found is None else found.process.ended
     if ended is not None:
         return None if ended else found
@@ -301,11 +321,11 @@ def _holder(directory: Path, seen: bytes | None, tell: Callable[[str], None], pe
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         time.sleep(min(ASKED_EVERY, period / 4))
-        now = _read(directory)
-        if now is None:
-            return None
+        now = _read(directory, number)
+        if now != seen and (changed := _parsed(now)) is not None:
+            return None if changed.over else changed
         if now != seen:
-            return _holder(directory, now, tell, period) if _parsed(now) is None else _parsed(now)
+            seen, until = now, time.monotonic() + seconds
     return None
 
 
@@ -316,22 +336,46 @@ def _held(directory: Path, found: Holder) -> LeaseHeldError:
     )
 
 
-def _read(directory: Path) -> bytes | None:
-    try:
-        return _read_bytes(directory)
-    except OSError as error:
-        raise StorageError(
-            f"Whether somebody runs {directory} can't be told: {error.strerror or error}.",
-            "Its owner can read it.",
-        ) from None
+def _unreadable(directory: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"Whether somebody runs {directory} can't be told: {error.strerror or error}.",
+        "Its owner can read it.",
+    )
 
 
-def _read_bytes(directory: Path) -> bytes | None:
-    """The file's content; None if there is none. Raises ``OSError``."""
+def _path(directory: Path, number: int) -> Path:
+    return directory / LEASES / f"{number}.json"
+
+
+def _newest(directory: Path) -> int:
+    """The highest number of a lease; 0 without one. Raises ``OSError``."""
     try:
-        return (directory / FILE).read_bytes()
+        names = [path.stem for path in (directory / LEASES).iterdir() if path.suffix == ".json"]
     except FileNotFoundError:
-        return None
+        return 0
+    number = max((int(name) for name in names if name.isdecimal()), default=0)
+    # A listing may be older than what is there.
+    while _read(directory, number + 1):
+        number += 1
+    return number
+
+
+def _read(directory: Path, number: int) -> bytes:
+    """The file's content; nothing if there is none. Raises ``OSError``."""
+    try:
+        return _path(directory, number).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _write(directory: Path, number: int, whom: Holder) -> None:
+    """Write the file of that number, at once or not at all. Raises ``OSError``."""
+    with replacing(_path(directory, number), fsync=False) as file:
+        write_all(file, memoryview(_content(whom)))
+
+
+def _content(whom: Holder) -> bytes:
+    return json.dumps(whom.to_json()).encode()
 
 
 def _parsed(content: bytes) -> Holder | None:
@@ -339,8 +383,3 @@ def _parsed(content: bytes) -> Holder | None:
         return Holder.from_json(load_json(content.decode("utf-8", "replace")))
     except WireError:
         return None
-
-
-def _token_in(content: bytes | None) -> str | None:
-    found = None if content is None else _parsed(content)
-    return None if found is None else found.token

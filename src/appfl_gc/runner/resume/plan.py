@@ -1,0 +1,269 @@
+"""What going on with a run would do: what is kept, attached to and sent again, and what is gone. Changes nothing."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from appfl_gc.config.diagnostic import Diagnostic
+from appfl_gc.config.federation import LOCAL, Federation
+from appfl_gc.protocol.errors import AppflGcError, ErrorClass
+from appfl_gc.protocol.wire import Json
+from appfl_gc.runner.doctor.row import Row, Subject, answer
+from appfl_gc.runner.doctor.stores import choices_of, store_rows
+from appfl_gc.runner.preflight import client_sites
+from appfl_gc.runner.resume.changes import Change, changes_since, describe
+from appfl_gc.runner.resume.invocation import Invocation
+from appfl_gc.runner.resume.past import OpenCall, PastRun
+from appfl_gc.runner.services import compute_services, identity_of
+
+if TYPE_CHECKING:
+    from appfl_gc.control.globus_compute.identity import Identity
+    from appfl_gc.control.globus_compute.rest.service import ComputeService
+
+Tell = Callable[[str], None]
+
+
+class Fate(str, enum.Enum):
+    """What becomes of a client's call."""
+
+    USED = "used"
+    """Its update has arrived and is folded without being computed again."""
+    ATTACHED = "attached to"
+    """The service knows it: its answer is taken or waited for."""
+    LOOKED_FOR = "looked for"
+    """It may be at the service, which is asked; else it is sent again."""
+    SENT_AGAIN = "sent again"
+    """Its site answers from its outbox if it has the answer, and from its checkpoint if it has one."""
+    SENT = "sent"
+    """It was decided and had not left."""
+    GREETED = "greeted"
+    """The client was set aside and gets a new chance, or had not been met."""
+    NOTHING = "nothing"
+    """The client waits for its next round."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What becomes of one call, or of a client without one. ``dispatch`` is 0 for that."""
+
+    client: str
+    dispatch: int
+    fate: Fate
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Json]:
+        """The JSON form."""
+        return {
+            "client": self.client,
+            "dispatch": self.dispatch,
+            "fate": self.fate.value,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What going on would do.
+
+    Attributes:
+        past: the run.
+        items: by client, in the run's order.
+        diagnostics: of the configuration as it is now.
+        changes: what is another than when the run began.
+        rows: what was checked, and what would make the run fail.
+    """
+
+    past: PastRun
+    items: tuple[Item, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    changes: tuple[Change, ...]
+    rows: tuple[Row, ...]
+
+
+AtService = Mapping[str, str]
+"""By client: where its open call is, as the service says; clients whose call it does not know are missing."""
+
+
+def make_plan(past: PastRun, invocation: Invocation, tell: Tell) -> Plan:
+    """Look at everything that going on with ``past`` needs.
+
+    Args:
+        past: the run.
+        invocation: what it was started with.
+        tell: hears what is being done, a few words at a time.
+    """
+    found = invocation.examine()
+    federation, changes = found.federation, ()
+    rows = list(_directory_rows(past))
+    at_service: dict[str, str] = {}
+    if federation is None:
+        rows += _wrong(found.diagnostics)
+    else:
+        told = answer(lambda: tuple(changes_since(past, federation, found.views)))
+        changes = () if isinstance(told, AppflGcError) else told
+        rows += (
+            [CONFIGURATION.failed("record", told)] if isinstance(told, AppflGcError) else _compared(changes)
+        )
+        rows += store_rows(STORES, choices_of(federation), tell)
+        tokens = (invocation.compute_token, invocation.openid_token)
+        rows += _service_rows(past, federation, tokens, at_service, tell)
+    local = (
+        set() if federation is None else {c.client_id for c in federation.clients if c.endpoint_id == LOCAL}
+    )
+    return Plan(past, tuple(items(past, at_service, local)), found.diagnostics, changes, tuple(rows))
+
+
+DIRECTORY = Subject("Run directory")
+CONFIGURATION = Subject("Configuration")
+STORES = Subject("Stores")
+
+
+def items(past: PastRun, at_service: AtService, local: set[str]) -> Iterator[Item]:
+    """What becomes of each call and each client.
+
+    Args:
+        past: the run.
+        at_service: what the service says.
+        local: clients on this machine, whose workers ended with the server.
+    """
+    for client in past.clients:
+        before = list(_calls_of(client, past, at_service, local))
+        yield from before
+        if client in past.set_aside:
+            yield Item(
+                client, 0, Fate.GREETED, f"It was set aside. {past.why_aside.get(client, '')}".rstrip()
+            )
+        elif client not in past.met:
+            yield Item(client, 0, Fate.GREETED, "It had not answered yet.")
+        elif not before:
+            yield Item(client, 0, Fate.NOTHING)
+
+
+def _calls_of(client: str, past: PastRun, at_service: AtService, local: set[str]) -> Iterator[Item]:
+    for update in sorted(update for update in past.accepted if update.client == client):
+        yield Item(client, update.dispatch, Fate.USED)
+    if client in past.open:
+        call = past.open[client]
+        yield Item(client, call.update.dispatch, *_fate_of(call, at_service, client in local))
+    if client in past.wanted:
+        yield Item(client, past.wanted[client].dispatch, Fate.SENT)
+
+
+def _fate_of(call: OpenCall, at_service: AtService, local: bool) -> tuple[Fate, str]:
+    steps = call.checkpoint_steps
+    checkpoint = f"Its site has a checkpoint after {steps} steps." if steps else ""
+    if call.retry:
+        return Fate.SENT_AGAIN, f"It had failed. {checkpoint}".rstrip()
+    if call.client in at_service:
+        return Fate.ATTACHED, at_service[call.client]
+    if not local and not call.task:
+        return Fate.LOOKED_FOR, "Its task's number had not been heard of."
+    why = "Its worker ended with the server." if local else "The service does not know it any more."
+    return Fate.SENT_AGAIN, f"{why} {checkpoint}".rstrip()
+
+
+def _directory_rows(past: PastRun) -> Iterator[Row]:
+    path = past.directory.path
+    if os.access(path, os.W_OK):
+        yield DIRECTORY.ok("write", f"{path} can be written.")
+    else:
+        yield DIRECTORY.fail(
+            "write", f"{path} can't be written.", "Ask whose it is, or remount it.", ErrorClass.STORAGE
+        )
+    if past.model_file.is_file():
+        yield DIRECTORY.ok("model", f"Version {past.version} of the global model is there.")
+    else:
+        yield DIRECTORY.fail(
+            "model",
+            f"The newest global model is gone: {past.model_file}.",
+            "Bring payloads/ back from a copy; or start a new run with --init-model.",
+            ErrorClass.STORAGE,
+        )
+    gone = [
+        update
+        for update, kept in past.accepted.items()
+        if not (past.directory.payloads / kept.file).is_file()
+    ]
+    for update in gone:
+        yield DIRECTORY.warn(
+            "update",
+            f"The update of {update.client} has gone from payloads/; its site is asked for it again.",
+        )
+
+
+def _wrong(diagnostics: tuple[Diagnostic, ...]) -> Iterator[Row]:
+    for found in diagnostics:
+        if found.severity.value == "error":
+            where = f"{found.place}: " if found.place else ""
+            yield CONFIGURATION.fail(
+                found.key or "file", f"{where}{found.message}", found.hint, ErrorClass.USER
+            )
+
+
+def _compared(changes: tuple[Change, ...]) -> Iterator[Row]:
+    fine = [change for change in changes if change.may_change]
+    refused = [change for change in changes if not change.may_change]
+    if not changes:
+        yield CONFIGURATION.ok("changes", "It is the one that the run began with.")
+    for line in describe(fine):
+        yield CONFIGURATION.ok("changed", line)
+    for line in describe(refused):
+        yield CONFIGURATION.fail("changed", line, "Undo this: a run keeps it to its end.", ErrorClass.USER)
+
+
+def _service_rows(
+    past: PastRun,
+    federation: Federation,
+    tokens: tuple[str | None, str | None],
+    at_service: dict[str, str],
+    tell: Tell,
+) -> Iterator[Row]:
+    """Logins and endpoints; what the service says of the open calls goes into ``at_service``."""
+    remote = [client for client in federation.clients if client.endpoint_id != LOCAL]
+    if not remote:
+        return
+    # The SDK takes half a second to import.
+    from appfl_gc.control.globus_compute.failing.quiet import QuietLibraries
+    from appfl_gc.runner.doctor.remote import RemoteExamination
+
+    identities: dict[str, Identity] = {}
+    for client in remote:
+        found = answer(lambda: identity_of(client, federation, tokens))  # noqa: B023
+        if isinstance(found, AppflGcError):
+            yield Subject(f"Login of {client.client_id}").failed("login", found)
+        else:
+            identities[client.client_id] = found
+    if not identities:
+        return
+    with QuietLibraries(logging.getLogger(__name__)), compute_services(identities) as services:
+        sites = client_sites(federation, services)
+        yield from RemoteExamination(federation, sites, services, tell).rows()
+        tell("asking about calls")
+        yield from _ask(past, services, at_service)
+
+
+def _ask(past: PastRun, services: Mapping[str, ComputeService], at_service: dict[str, str]) -> Iterator[Row]:
+    from appfl_gc.control.globus_compute.following.task_row import is_over, result_of, status_of
+
+    for service in dict.fromkeys(services.values()):
+        tasks = {
+            call.task: client
+            for client, call in past.open.items()
+            if services.get(client) is service and call.task and not call.retry
+        }
+        if not tasks:
+            continue
+        rows = answer(lambda: service.task_batch(tasks))  # noqa: B023
+        if isinstance(rows, AppflGcError):
+            yield Subject("Calls").failed("tasks", rows)
+            continue
+        for task, row in rows.items():
+            if task not in tasks or (is_over(row) and result_of(row) is None and "exception" not in row):
+                continue
+            said = "Its answer is there." if is_over(row) else f"The service says: {status_of(row)}."
+            at_service[tasks[task]] = said
