@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from appfl_gc.sandbox.children import free_ports, start_child
+from appfl_gc.sandbox.children import reserve_port, start_child
 
 HOST = "127.0.0.1"
 
@@ -30,7 +30,8 @@ class RedisServer:
 
     def __init__(self, directory: Path, settings: dict[str, str]) -> None:
         self.directory = directory
-        self.port = free_ports(1, HOST)[0]
+        self._port = reserve_port(HOST)
+        self.port = self._port.number
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
 

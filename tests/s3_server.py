@@ -17,7 +17,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from appfl_gc.sandbox.children import die_with_parent, free_ports
+from appfl_gc.sandbox.children import ReservedPort, die_with_parent, reserve_port
 
 HOST = "127.0.0.1"
 ACCESS_KEY, SECRET_KEY = "AKIATESTTESTTESTTEST", "a/secret+of-the-tests/0123456789abcdefgh"
@@ -33,10 +33,10 @@ class S3Server:
         credentials: a file ``<region>,<access key>,<secret key>``, private to the user, of who may do all.
     """
 
-    def __init__(self, directory: Path, ports: list[int]) -> None:
+    def __init__(self, directory: Path, ports: list[ReservedPort]) -> None:
         self.directory = directory
         self._ports = ports
-        self.port = ports[0]
+        self.port = ports[0].number
         self.url = f"http://{HOST}:{self.port}"
         self.credentials = directory / "credentials"
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,7 +45,7 @@ class S3Server:
     def start(cls, directory: Path) -> S3Server:
         """Start a server whose data lie in ``directory``; it answers when this returns (3 s)."""
         directory.mkdir(parents=True, exist_ok=True)
-        server = cls(directory, free_ports(8, HOST))
+        server = cls(directory, [reserve_port(HOST) for _ in range(8)])
         server.credentials.write_text(f"{REGION},{ACCESS_KEY},{SECRET_KEY}\n")
         server.credentials.chmod(0o600)
         identities = [
@@ -58,7 +58,9 @@ class S3Server:
 
     def resume(self) -> None:
         """Start again after ``stop`` or ``kill``, on the same ports with the same data."""
-        s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = self._ports
+        s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = (
+            port.number for port in self._ports
+        )
         (self.directory / "data").mkdir(exist_ok=True)
         command = [
             str(Path(sys.executable).parent / "weed"), "server", f"-ip={HOST}", f"-ip.bind={HOST}",

@@ -116,6 +116,24 @@ def test_faults_come_and_go(sandbox: Sandbox, rest: New) -> None:
         sandbox.faults.clear()
 
 
+def test_results_and_tasks_are_forgotten_on_request(sandbox: Sandbox, rest: New) -> None:
+    one = rest()
+    endpoint_id, function = str(uuid.uuid4()), one.function()
+    one.register(endpoint_id)
+    answer = one.submit(endpoint_id, function, count=2).json()
+    ended, waits = answer["tasks"][function]
+    sandbox.inject_result(ended, "the result")
+    assert one.get(f"/v2/tasks/{ended}").json()["result"] == "the result"
+    sandbox.faults.forget_results()
+    known = one.post("/v2/batch_status", {"task_ids": [ended, waits]}).json()["results"]
+    assert (known[ended]["status"], known[waits]["status"]) == ("success", "waiting-for-ep")
+    assert not {"result", "exception"} & (known[ended].keys() | known[waits].keys())
+    sandbox.faults.forget_tasks()
+    assert one.post("/v2/batch_status", {"task_ids": [ended, waits]}).json() == {"results": {}}
+    assert code_of(one.get(f"/v2/tasks/{waits}")) == (404, "TASK_NOT_FOUND")
+    assert code_of(one.get(f"/v2/taskgroup/{answer['task_group_id']}")) == (404, "TASK_GROUP_NOT_FOUND")
+
+
 def test_an_amqp_account_reaches_its_own_queues_only(sandbox: Sandbox, rest: New) -> None:
     one, other = rest(), rest()
     answer = one.register(str(uuid.uuid4()))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import sqlite3
 import stat
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
+import pika
 import psutil
 import pytest
 
 from appfl_gc.sandbox.broker import find_server
+from appfl_gc.sandbox.children import reserve_port
 from appfl_gc.sandbox.errors import SandboxError
 from appfl_gc.sandbox.sandbox import Sandbox, environment_for
 from appfl_gc.sandbox.settings import SandboxSettings
+from tests.sandbox.rest import Rest, wait_until
 
 
 def test_a_missing_broker_is_told_with_the_line_that_installs_it(tmp_path: Path) -> None:
@@ -25,6 +34,51 @@ def test_a_missing_broker_is_told_with_the_line_that_installs_it(tmp_path: Path)
 def test_only_loopback_is_served(host: str) -> None:
     with pytest.raises(SandboxError, match="loopback"):
         SandboxSettings(host=host)
+
+
+def test_a_reserved_port_is_nobody_elses_whether_it_is_used_or_not() -> None:
+    # So many that the kernel, which gives out 28,000, would have met one by chance.
+    reserved = [reserve_port("127.0.0.1") for _ in range(200)]
+    numbers = {port.number for port in reserved}
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", reserved[0].number)) as server:
+            socket.create_connection(server.getsockname()).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", reserved[0].number))
+    for _ in range(2000):
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            assert other.getsockname()[1] not in numbers
+
+
+def test_agents_that_start_side_by_side_find_the_tokens_file(sandbox: Sandbox) -> None:
+    with sqlite3.connect(sandbox.files.tokens) as tokens:
+        assert tokens.execute("SELECT count(*) FROM token_storage").fetchone()
+    assert stat.S_IMODE(sandbox.files.tokens.stat().st_mode) == 0o600
+
+
+@pytest.mark.chaos
+def test_a_killed_broker_comes_back_with_what_was_in_its_queues(
+    sandbox: Sandbox, rest: Callable[[], Rest]
+) -> None:
+    one, endpoint_id = rest(), str(uuid.uuid4())
+    one.register(endpoint_id)
+    function = one.function()
+    assert one.submit(endpoint_id, function).status_code == 200
+    before = sandbox.pids["broker"]
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: sandbox.pids["broker"] != before, 60)
+    assert one.submit(endpoint_id, function, count=2).status_code == 200
+    registered = one.register(endpoint_id)["command_queue_info"]
+    queue = registered["queue"].replace("commands", "tasks")
+    (user_endpoint,) = [
+        user["id"] for user in sandbox.state()["user_endpoints"] if user["endpoint_id"] == endpoint_id
+    ]
+    with pika.BlockingConnection(pika.URLParameters(registered["connection_url"])) as connection:
+        channel = connection.channel()
+        queue = queue.replace(endpoint_id, user_endpoint)
+        taken = [channel.basic_get(queue, auto_ack=True)[2] for _ in range(4)]
+    assert [body is not None for body in taken] == [True, True, True, False]
 
 
 def test_every_port_is_on_loopback(sandbox: Sandbox) -> None:

@@ -6,20 +6,20 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
+from appfl_gc.sandbox.children import ReservedPort
+
 
 @dataclass
 class AmqpGate:
     """One way; all methods run in the service's event loop.
 
     Attributes:
-        host: the address to listen on, and the broker's.
-        port: the port to listen on; a fixed one, so that an opened gate is found again.
-        broker_port: where the broker is.
+        port: where to listen; reserved, so that an opened gate is found again.
+        broker_port: where the broker is, on the same address.
         accepted: how many connections have ever come in.
     """
 
-    host: str
-    port: int
+    port: ReservedPort
     broker_port: int
     accepted: int = 0
     _server: asyncio.Server | None = None
@@ -33,7 +33,7 @@ class AmqpGate:
     async def open(self) -> None:
         """Listen; nothing happens if it does already."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._connect, self.host, self.port)
+            self._server = await asyncio.start_server(self._connect, self.port.host, self.port.number)
 
     async def refuse(self) -> None:
         """Refuse new connections and drop the present ones."""
@@ -49,7 +49,7 @@ class AmqpGate:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            broker_reader, broker_writer = await asyncio.open_connection(self.host, self.broker_port)
+            broker_reader, broker_writer = await asyncio.open_connection(self.port.host, self.broker_port)
         except OSError:
             writer.transport.abort()
             return

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from appfl_gc.sandbox.children import free_ports, start_child
+from appfl_gc.sandbox.children import reserve_port, start_child
 from appfl_gc.sandbox.errors import SandboxError
 
 INSTALL = "sudo apt-get install --no-install-recommends rabbitmq-server"
@@ -47,13 +47,14 @@ class RabbitNode:
         self._directory = directory
         self._host = host
         self._definitions = definitions
-        self._ports = free_ports(3, host)
+        self._ports = [reserve_port(host) for _ in range(3)]
+        self._name = f"sandbox-{secrets.token_hex(4)}@localhost"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
     def port(self) -> int:
         """Where it speaks AMQP."""
-        return self._ports[0]
+        return self._ports[0].number
 
     @property
     def pids(self) -> dict[str, int]:
@@ -61,7 +62,7 @@ class RabbitNode:
         return {name: process.pid for name, process in self._processes.items()}
 
     def start(self) -> None:
-        """Start the node and wait until it takes connections.
+        """Start what of the node does not run, and wait until it takes connections.
 
         Raises:
             SandboxError: if RabbitMQ is missing, or does not start.
@@ -73,14 +74,33 @@ class RabbitNode:
                 "The sandbox needs Erlang's epmd, and it is not on PATH.",
                 f"Install it with RabbitMQ: {INSTALL}",
             )
-        self._write_files()
+        if not self._processes:
+            self._write_files()
         environment = self._environment()
         log = self._directory / "broker.log"
         # Without one of ours the node would start a daemon of its own, which nothing ends.
-        command = [epmd, "-address", self._host, "-port", str(self._ports[2])]
-        self._processes["epmd"] = start_child(command, environment, log, self._directory)
-        self._processes["broker"] = start_child([server], environment, log, self._directory)
+        commands = {
+            "epmd": [epmd, "-address", self._host, "-port", str(self._ports[2].number)],
+            "broker": [server],
+        }
+        for name, command in commands.items():
+            if not self._runs(name):
+                self._processes[name] = start_child(command, environment, log, self._directory)
         self._wait(log)
+
+    def keep(self) -> bool:
+        """Start again what has ended, with what is in its queues; whether anything had.
+
+        Raises:
+            SandboxError: if it does not start.
+        """
+        if all(self._runs(name) for name in self._processes):
+            return False
+        self.start()
+        return True
+
+    def _runs(self, name: str) -> bool:
+        return name in self._processes and self._processes[name].poll() is None
 
     def stop(self) -> None:
         """Kill it: its data are of no use to anybody."""
@@ -107,7 +127,7 @@ class RabbitNode:
 
     def _environment(self) -> dict[str, str]:
         directory = str(self._directory)
-        amqp, distribution, epmd = (str(port) for port in self._ports)
+        amqp, distribution, epmd = (str(port.number) for port in self._ports)
         octets = self._host.replace(".", ",")
         return {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -123,7 +143,7 @@ class RabbitNode:
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_CONFIG_FILE": f"{directory}/rabbitmq.conf",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{directory}/enabled_plugins",
-            "RABBITMQ_NODENAME": f"sandbox-{secrets.token_hex(4)}@localhost",
+            "RABBITMQ_NODENAME": self._name,
             "RABBITMQ_NODE_IP_ADDRESS": self._host,
             "RABBITMQ_NODE_PORT": amqp,
             "RABBITMQ_DIST_PORT": distribution,

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -42,13 +43,25 @@ def start_child(
         )
 
 
-def free_ports(count: int, host: str) -> list[int]:
-    """Ports that nothing listens on now, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((host, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+@dataclass(frozen=True)
+class ReservedPort:
+    """A port of ``host`` that the kernel gives to nobody else, whether something listens there or not.
+
+    It can be listened on as usual, by any process that sets ``SO_REUSEADDR``, as servers do.
+    """
+
+    host: str
+    _bound: socket.socket
+
+    @property
+    def number(self) -> int:
+        """The port."""
+        return int(self._bound.getsockname()[1])
+
+
+def reserve_port(host: str) -> ReservedPort:
+    """A port that is free now, and is kept until this process ends."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((host, 0))
+    return ReservedPort(host, bound)

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+TOKENS = "storage.db"
+
 
 @dataclass(frozen=True)
 class SandboxFiles:
@@ -42,6 +44,11 @@ class SandboxFiles:
     def endpoints(self) -> Path:
         """The agents' and the SDK's directory, in place of ``~/.globus_compute``."""
         return self.root / "endpoints"
+
+    @property
+    def tokens(self) -> Path:
+        """What the SDK keeps of logins."""
+        return self.endpoints / TOKENS
 
     @property
     def sites(self) -> Path:

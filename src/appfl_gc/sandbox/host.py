@@ -17,15 +17,17 @@ import socket
 import sys
 import threading
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import psutil
 import uvicorn
+from globus_sdk.token_storage import SQLiteTokenStorage
 
 from appfl_gc.sandbox.accounts import broker_definitions
 from appfl_gc.sandbox.broker import RabbitNode
-from appfl_gc.sandbox.children import free_ports
+from appfl_gc.sandbox.children import reserve_port
 from appfl_gc.sandbox.errors import SandboxError
 from appfl_gc.sandbox.files import Description, SandboxFiles
 from appfl_gc.sandbox.leftovers import end_endpoints
@@ -48,7 +50,7 @@ def main(arguments: list[str]) -> int:
         os.dup2(2, 1)
         try:
             _lock(lock)
-            node = _start(files, SandboxSettings.from_json(arguments[1]))
+            node, description = _start(files, SandboxSettings.from_json(arguments[1]))
         except SandboxError as error:
             answer.write(json.dumps({"error": error.message, "hint": error.hint}) + "\n")
             return 1
@@ -57,6 +59,8 @@ def main(arguments: list[str]) -> int:
         parents = [int(argument) for argument in arguments[2:]]
         while not stop.wait(PARENT_SECONDS):
             if parents and os.getppid() not in parents:
+                break
+            if not _keep(node, description, files):
                 break
         files.description.unlink(missing_ok=True)
         end_endpoints(files.root, node.pids.values())
@@ -74,16 +78,30 @@ def _lock(lock: IO[str]) -> None:
         ) from None
 
 
-def _start(files: SandboxFiles, settings: SandboxSettings) -> RabbitNode:
+def _keep(node: RabbitNode, description: Description, files: SandboxFiles) -> bool:
+    """A broker that was killed comes back, as the cloud's would; whether there is one."""
+    try:
+        if node.keep():
+            logging.warning("The broker had ended, and was started again.")
+            replace(description, children=node.pids).write(files.description)
+    except SandboxError as error:
+        logging.error("%s %s", error.message, error.hint)
+        return False
+    return True
+
+
+def _start(files: SandboxFiles, settings: SandboxSettings) -> tuple[RabbitNode, Description]:
     """Start the broker and the service, and write the description."""
     files.description.unlink(missing_ok=True)
     end_endpoints(files.root, patience=0)  # of a sandbox that was killed here
+    # Agents that start side by side would all make it, and one of them fails at that.
+    SQLiteTokenStorage(files.tokens).close()
     service = Service(settings, secrets.token_urlsafe(24))
     node = RabbitNode(files.broker, settings.host, broker_definitions(service.account, service.accounts))
     try:
         node.start()
         names = (CLIENTS, CLIENTS_443, AGENTS)
-        ports = dict(zip(names, free_ports(len(names), settings.host), strict=True))
+        ports = {name: reserve_port(settings.host) for name in names}
         service.connect(node.port, ports)
         password = secrets.token_urlsafe(16)
         app = Proxy(service.app(), password, _upstream())
@@ -95,18 +113,19 @@ def _start(files: SandboxFiles, settings: SandboxSettings) -> RabbitNode:
     except BaseException:
         node.stop()
         raise
-    Description(
+    description = Description(
         pid=os.getpid(),
         started=psutil.Process().create_time(),
         url=f"http://{settings.host}:{port}",
         proxy=f"http://sandbox:{password}@{settings.host}:{port}",
-        amqp_ports=ports,
+        amqp_ports={name: port.number for name, port in ports.items()},
         admin_token=service.admin_token,
         login_key=service.logins.key,
         default=service.identities.add_application(DEFAULT_APPLICATION),
         children=node.pids,
-    ).write(files.description)
-    return node
+    )
+    description.write(files.description)
+    return node, description
 
 
 def _upstream() -> str | None:
@@ -116,15 +135,23 @@ def _upstream() -> str | None:
 
 def _serve_in_thread(config: uvicorn.Config, listening: socket.socket, service: Service) -> None:
     opened = threading.Event()
+    refused: list[OSError] = []
 
     async def serve() -> None:
-        for gate in service.gates.values():
-            await gate.open()
-        opened.set()
+        try:
+            for gate in service.gates.values():
+                await gate.open()
+        except OSError as error:
+            refused.append(error)
+            return
+        finally:
+            opened.set()
         await uvicorn.Server(config).serve(sockets=[listening])
 
     threading.Thread(target=lambda: asyncio.run(serve()), daemon=True, name="service").start()
     opened.wait()
+    if refused:
+        raise SandboxError(f"The sandbox can't listen on {service.settings.host}: {refused[0].strerror}.")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
+from appfl_gc.sandbox.files import TOKENS
+
 PROGRAMS = ("globus-compute-endpoint", "globus_compute_endpoint", "interchange.py", "process_worker_pool")
-TOKEN_FILE = "storage.db"
-"""Also open in processes that only use the SDK, which are the user's."""
 COMMAND_MARKER = "APPFL_GC_SANDBOX_COMMAND"
 """In the environment of a command that a sandbox was started for, and of all that it starts: the sandbox's root."""
 END_SECONDS = 12.0
@@ -79,7 +79,8 @@ def _runs(process: psutil.Process) -> bool:
 
 def _writes(pid: int, root: str) -> bool:
     return any(
-        target.startswith(root) and not Path(target).name.startswith(TOKEN_FILE)
+        target.startswith(root)
+        and not Path(target).name.startswith(TOKENS)  # the user's SDK has them open too
         for target in _written_files(Path("/proc") / str(pid))
     )
 

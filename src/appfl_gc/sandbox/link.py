@@ -59,15 +59,24 @@ class Publisher:
     def _do(self, action: Callable[[Any], Any]) -> Any:
         with self._lock:
             try:
-                if self._channel is None or not self._channel.is_open:
-                    self._channel = pika.BlockingConnection(self._parameters).channel()
-                    self._channel.confirm_delivery()
-                return action(self._channel)
+                return self._try(action)
+            except pika.exceptions.AMQPError:
+                log.info("the broker refused; a new connection is tried")
+            try:
+                return self._try(action)
             except pika.exceptions.AMQPError as error:
-                self._channel = None
                 raise ServiceError(
                     503, "BROKER_UNAVAILABLE", f"The broker refused: {type(error).__name__}."
                 ) from error
+
+    def _try(self, action: Callable[[Any], Any]) -> Any:
+        channel, self._channel = self._channel, None
+        if channel is None or not channel.is_open:
+            channel = pika.BlockingConnection(self._parameters).channel()
+            channel.confirm_delivery()
+        done = action(channel)
+        self._channel = channel
+        return done
 
 
 class Listener(threading.Thread):

@@ -149,7 +149,9 @@ class Sandbox:
     @property
     def pids(self) -> dict[str, int]:
         """Its own processes by name: ``service``, ``broker``, ``epmd``."""
-        return {"service": self.description.pid, **self.description.children}
+        # The broker's are others once it was started again.
+        now = Description.read(self.files.description) or self.description
+        return {"service": now.pid, **now.children}
 
     def endpoint_pids(self) -> list[int]:
         """The processes of all endpoints that run against it."""

@@ -16,6 +16,7 @@ from appfl_gc.sandbox.admin_routes import admin_router
 from appfl_gc.sandbox.amqp_gate import AmqpGate
 from appfl_gc.sandbox.auth_routes import auth_router
 from appfl_gc.sandbox.caller import Caller
+from appfl_gc.sandbox.children import ReservedPort
 from appfl_gc.sandbox.dispatch import Dispatch
 from appfl_gc.sandbox.endpoint_routes import endpoint_router
 from appfl_gc.sandbox.errors import ServiceError
@@ -62,13 +63,13 @@ class Service:
         self.logins = Logins(secrets.token_urlsafe(9))
         self.person = self.identities.add_person(PERSON)
 
-    def connect(self, broker_port: int, ports: Mapping[str, int]) -> None:
+    def connect(self, broker_port: int, ports: Mapping[str, ReservedPort]) -> None:
         """Connect to the broker at its own port, and name the ports by which others come to it."""
         host = self.settings.host
-        self.gates = {name: AmqpGate(host, port, broker_port) for name, port in ports.items()}
+        self.gates = {name: AmqpGate(port, broker_port) for name, port in ports.items()}
         url = self.account.url(host, broker_port)
-        self.dispatch = Dispatch(self.model, Publisher(url), lambda one: one.url(host, ports[AGENTS]))
-        self._client_port = ports[CLIENTS]
+        self.dispatch = Dispatch(self.model, Publisher(url), lambda one: one.url(host, ports[AGENTS].number))
+        self._client_port = ports[CLIENTS].number
         inbox = Inbox(self.model, self.dispatch)
         Listener(url, inbox.on_result, inbox.on_heartbeat).start()
         seconds = self.settings.lost_after_seconds

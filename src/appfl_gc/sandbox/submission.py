@@ -147,12 +147,12 @@ class Submission:
         headers: Mapping[str, Any],
     ) -> str:
         task = Task(str(uuid.uuid4()), group.id, identity, function.id, user_endpoint)
-        self.model.tasks[task.id] = task
-        user_endpoint.unfinished[task.id] = None
-        group.tasks.append(task.id)
         self.dispatch.publisher.publish(
             identity.account.tasks(user_endpoint.id),
             task_message(task.id, function.code + text),
             {**headers, "function_uuid": function.id, "task_uuid": task.id},
         )
+        self.model.tasks[task.id] = task
+        user_endpoint.unfinished[task.id] = None
+        group.tasks.append(task.id)
         return task.id

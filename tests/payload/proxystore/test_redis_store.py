@@ -25,7 +25,7 @@ from appfl_gc.payload.receive import bytes_of
 from appfl_gc.payload.retry import Patience
 from appfl_gc.protocol.errors import TransferError, UsageError
 from appfl_gc.protocol.reference import Ref
-from appfl_gc.sandbox.children import free_ports
+from appfl_gc.sandbox.children import reserve_port
 from tests.payload.proxystore.samples import Progress, Sample, fetched
 from tests.redis_server import RedisServer, why_not
 
@@ -265,7 +265,8 @@ def test_tls_with_a_certificate_that_is_verified(tmp_path: Path, monkeypatch: py
         "tls_ca_cert_file": certificate,
         "tls_auth_clients": "no",
     }
-    port = free_ports(1, "127.0.0.1")[0]
+    reserved = reserve_port("127.0.0.1")
+    port = reserved.number
     server = RedisServer.start(tmp_path / "redis", tls_port=str(port), **tls)
     store = make_store(
         "RedisConnector",
