@@ -171,7 +171,8 @@ def _state_text(run: RunProgress, client: ClientProgress) -> str:
     idle = {ClientState.READY, ClientState.ARRIVED, ClientState.WAITING, ClientState.SET_ASIDE}
     counts = client.state not in idle
     seconds = f" {short_seconds_text(waited)}" if counts and waited >= SHOW_SECONDS_FROM else ""
-    return f"{MARK} {client.state.value}{seconds}"
+    share = "" if client.task_share is None else f" {client.task_share:.0%}"
+    return f"{MARK} {client.state.value}{share}{seconds}"
 
 
 def _seconds(timing: Timing | None, part: str) -> str:

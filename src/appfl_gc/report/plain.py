@@ -96,6 +96,8 @@ class PlainDisplay:
                 size = f"{event.parameters:,} parameters, {bytes_text(event.model_bytes)}"
                 yield f"Run {event.run_id}: {clients}, {rounds}, model of {size}"
                 yield f"Run directory: {event.run_dir}"
+                if event.updates_done:
+                    yield f"{run.done} of {rounds} were done before."
             case EndpointsChecked():
                 yield from self._endpoint_lines(event)
             case RoundStarted():

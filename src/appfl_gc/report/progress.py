@@ -24,10 +24,10 @@ from appfl_gc.runner.events import (
     RunEvent,
     RunFinished,
     RunStarted,
+    TaskProgressed,
 )
 from appfl_gc.scheduler.base import Counts
 
-MOVING_SECONDS = 3.0
 LOG_LINES_KEPT = 50
 ROUNDS_FOR_ESTIMATE = 5
 MOVING_SECONDS = 3.0
@@ -40,7 +40,7 @@ class ClientProgress:
     """One client: its state now and the sums over its accepted updates.
 
     ``since`` is the time of run, in seconds, when it entered ``state``; ``total`` sums the seconds of all
-    accepted updates.
+    accepted updates; ``task_share`` is the part of the present task that its site has told of, or None.
     """
 
     name: str
@@ -59,6 +59,7 @@ class ClientProgress:
     timing: Timing | None = None
     total: Timing = field(default_factory=lambda: Timing(0.0, 0.0, 0.0, 0.0))
     error: ErrorReport | None = None
+    task_share: float | None = None
 
     @property
     def mean(self) -> Timing | None:
@@ -144,6 +145,8 @@ class RunProgress:
                 self.run_id, self.run_dir = event.run_id, event.run_dir
                 self.epochs, self.counts = event.epochs, event.counts
                 self.model_bytes, self.parameters = event.model_bytes, event.parameters
+                by_rounds = event.counts is Counts.ROUNDS
+                self.done = self.round = event.rounds_done if by_rounds else event.updates_done
                 for name in event.clients:
                     self.client(name)
             case EndpointsChecked():
@@ -152,6 +155,9 @@ class RunProgress:
                 self._changed(event)
             case PayloadMoving():
                 self._moving = self.elapsed, event
+            case TaskProgressed():
+                if event.planned:
+                    self.client(event.client).task_share = min(1.0, event.steps / event.planned)
             case ClientTrained():
                 self._trained(event)
             case RoundStarted():
@@ -177,6 +183,7 @@ class RunProgress:
         client = self.client(event.client)
         if event.state is not client.state:
             client.since = self.elapsed
+            client.task_share = None
         client.state, client.detail = event.state, event.detail
         client.round = event.round or client.round
         client.bytes_down += event.bytes_down

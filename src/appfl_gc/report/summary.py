@@ -124,11 +124,10 @@ class Summary:
         return Text(f"  queue, compute and transfer are means per update.{more}", style="dim")
 
     def _next_steps(self, end: RunFinished) -> Iterable[Text]:
-        again = shlex.join(self._command)
-        if end.outcome in {Outcome.INTERRUPTED, Outcome.FAILED} and end.model_path is not None and again:
-            saved = shlex.join(["--init-model", str(end.model_path)])
-            yield Text("Everything computed is saved. To go on from the saved model:")
-            yield Text(f"  {again} {saved}", style="bold")
+        worked = end.model_path is not None or any(client.updates for client in self._progress.clients.values())
+        if end.outcome is Outcome.INTERRUPTED or (end.outcome is Outcome.FAILED and worked):
+            yield Text("Everything computed is saved. To go on from here, when the cause is gone:")
+            yield Text(f"  {shlex.join(['appfl-gc', 'resume', str(end.run_dir)])}", style="bold")
         elif end.outcome is Outcome.FAILED:
             yield Text("The same command starts it again when the cause is gone.")
 

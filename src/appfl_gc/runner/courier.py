@@ -103,8 +103,14 @@ class Courier:
         self._let_go(lambda: self._routes.of(client).stores.withdraw(grant))
 
     def remove(self, mailbox: ServerMailbox) -> None:
-        """The call beside which ``mailbox`` lies is answered, or nobody waits for it any more."""
+        """Nobody waits any more for the call beside which ``mailbox`` lies."""
         self._let_go(mailbox.remove)
+
+    def unmark(self, flight: InFlight) -> None:
+        """Nobody waits for ``flight`` any more: its site, if it is still at it, stops."""
+        if flight.mailbox is not None:
+            self.remove(flight.mailbox)
+            flight.mailbox = None
 
     def ask(self, flights: Sequence[InFlight]) -> None:
         """Look how far sites are; ``Told`` says what they told. Nothing happens while it is still being looked."""

@@ -108,7 +108,7 @@ class PayloadMoving:
 
 
 @dataclass(frozen=True)
-class ClientProgress:
+class TaskProgressed:
     """A site has told how far its task of ``round`` is: ``steps`` done of ``planned`` (0: not known)."""
 
     client: str
@@ -154,7 +154,7 @@ class RoundFinished:
 
 @dataclass(frozen=True)
 class ClientFailed:
-    """A call of a client failed. ``final`` says whether the client is set aside or is tried again."""
+    """A call of a client failed; it is not tried again if that is ``final``."""
 
     client: str
     round: int
@@ -198,7 +198,7 @@ RunEvent: TypeAlias = (
     | EndpointsChecked
     | ClientChanged
     | PayloadMoving
-    | ClientProgress
+    | TaskProgressed
     | ClientTrained
     | RoundStarted
     | RoundFinished

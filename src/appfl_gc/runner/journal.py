@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from appfl_gc.payload.files import sync_directory, write_all
-from appfl_gc.protocol.errors import AppflGcError
+from appfl_gc.protocol.errors import UsageError
 from appfl_gc.protocol.wire import WireError, load_json
 
 JOURNAL_VERSION = 2
@@ -32,7 +32,7 @@ _DAMAGED = (
 )
 
 
-class JournalError(AppflGcError):
+class JournalError(UsageError):
     """The journal is damaged, or of another version."""
 
 

@@ -101,7 +101,7 @@ def _describe(event: RunEvent) -> tuple[int, str]:
             f"Round {event.round} done in {event.seconds:.2f} s, {event.updates} client updates in all: {numbers}"
         )
     if isinstance(event, ClientFailed):
-        fate = "It is set aside." if event.final else "It is tried again."
+        fate = "It is not tried again." if event.final else "It is tried again."
         return (
             logging.ERROR if event.final else logging.WARNING,
             f"Client {event.client}, round {event.round}: {event.error} {fate}",

@@ -29,7 +29,6 @@ from appfl_gc.runner.clock import RunClock
 from appfl_gc.runner.courier import Courier
 from appfl_gc.runner.dispatcher import Dispatcher
 from appfl_gc.runner.events import RunStarted
-from appfl_gc.runner.federated_run import Parts
 from appfl_gc.runner.global_model import GlobalModel
 from appfl_gc.runner.inbox import Inbox
 from appfl_gc.runner.intake import Intake
@@ -38,6 +37,7 @@ from appfl_gc.runner.judge import Judge
 from appfl_gc.runner.ledger import Ledger
 from appfl_gc.runner.metrics import MetricsFile
 from appfl_gc.runner.outgoing import Outgoing
+from appfl_gc.runner.parts import Parts
 from appfl_gc.runner.planes import await_endpoints, make_planes
 from appfl_gc.runner.policy.making import policy_of
 from appfl_gc.runner.recorder import Recorder

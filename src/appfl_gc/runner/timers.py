@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+from appfl_gc.protocol.schedule import Timer, UpdateId
+from appfl_gc.runner.policy.decisions import Due
+
+
+@dataclass(frozen=True)
+class AskSites:
+    """It is time to look how far sites are."""
+
+
+Timed: TypeAlias = Timer | Due | UpdateId | AskSites
+"""What a run does at a time: wakes its scheduler or its policy, sends a call again, looks at progress."""
 
 What = TypeVar("What")
 

@@ -17,9 +17,11 @@ from appfl_gc.protocol.errors import ErrorClass, ErrorReport, TransferError, Upd
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.schedule import Aggregated, ClientDown, Event, Timer, UpdateId
 from appfl_gc.runner.events import ClientChanged, ClientState, RoundStarted
-from appfl_gc.runner.federated_run import FailedCall, FederatedRun, Parts
+from appfl_gc.runner.failures import FailedCall
+from appfl_gc.runner.federated_run import FederatedRun
 from appfl_gc.runner.flight import InFlight
 from appfl_gc.runner.intake import Accepted
+from appfl_gc.runner.parts import Parts
 from appfl_gc.runner.policy import decisions as judged
 from appfl_gc.runner.replay import first_difference, recorded_steps
 from appfl_gc.runner.resume.past import OpenCall, PastRun, policy_events, read_past
@@ -172,25 +174,29 @@ def restore(
     for client, reference in past.orphans:
         parts.courier.evict(client, reference)
     for at, _ in past.timers.all():
-        run.set_timer(at, Timer())
+        run.timers.set(at, Timer())
     if past.started and parts.scheduler.counts is Counts.ROUNDS and (past.open or past.wanted):
         parts.recorder.tell(RoundStarted(past.rounds.rounds + 1))
     attached = _take_up_calls(run, parts, past, capabilities)
     for update in sorted(past.unjudged):
-        run.judge(judged.Accepted(update))
+        run.failures.judge(judged.Accepted(update))
     if past.to_finish:
-        run.close_round([kept.meta for kept, _ in past.to_finish], [behind for _, behind in past.to_finish])
+        run.steering.close_round(
+            [kept.meta for kept, _ in past.to_finish], [behind for _, behind in past.to_finish]
+        )
     elif past.version_judged < past.version:
-        run.judge(judged.Folded(past.version))
-    run.judge(judged.Resumed())
+        run.failures.judge(judged.Folded(past.version))
+    run.failures.judge(judged.Resumed())
     if past.to_fold is not None:
-        run.act(past.to_fold)
+        run.steering.act(past.to_fold)
     for event in _in_order(past.to_feed):
-        run.feed(event)
+        run.steering.feed(event)
     if past.started:
-        run.dispatch([one for client, one in past.wanted.items() if client in parts.judge.policy.active])
+        run.steering.dispatch(
+            [one for client, one in past.wanted.items() if client in parts.judge.policy.active]
+        )
         unknown = [client for client in parts.clients if client not in past.met or client in past.set_aside]
-        run.greet([client for client in unknown if client not in parts.dispatcher.busy])
+        run.failures.greet([client for client in unknown if client not in parts.dispatcher.busy])
     again = len(past.open) - attached
     return (
         f"The run goes on: {past.rounds.rounds} rounds are done, {len(past.accepted)} updates of the next one are "
@@ -218,7 +224,7 @@ def _take_up_calls(
             parts.recorder.tell(ClientChanged(client, ClientState.SENT, call.update.dispatch))
             attached += 1
         else:
-            run.take_up(
+            run.failures.take_up(
                 FailedCall(flight, _ENDED), now=not call.retry, checkpoint_steps=call.checkpoint_steps
             )
     return attached
