@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import logging
 import threading
 from collections.abc import Hashable, Mapping
@@ -14,11 +15,12 @@ from appfl_gc.control.plane import Capabilities
 from appfl_gc.payload.codec import Layout
 from appfl_gc.payload.coding import Coding
 from appfl_gc.payload.compression.installed import check_installed
+from appfl_gc.payload.files import replacing, write_all
 from appfl_gc.payload.sealing import new_key
 from appfl_gc.payload.stores import FileStore, InlineStore, Store, Stores
 from appfl_gc.protocol.compression import CompressionSettings
 from appfl_gc.protocol.errors import AppflGcError, UsageError
-from appfl_gc.protocol.wire import Json
+from appfl_gc.protocol.wire import Json, as_object, load_json
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.routes import Route, Routes
 from appfl_gc.runner.run_directory import RunDirectory
@@ -64,8 +66,23 @@ def make_routes(
         workshop.close()
         raise
     if workshop.places:
-        directory.write_json("stores.json", workshop.places)
+        note_places(directory, workshop.places)
     return Routes(route_of, update_of, update)
+
+
+def note_places(directory: RunDirectory, places: Mapping[str, list[dict[str, Json]]]) -> None:
+    """Say where payloads lie, beside what an earlier process of the run said: ``runs clean`` needs all of it."""
+    path, noted = directory.path / "stores.json", dict(places)
+    try:
+        for name, listed in as_object(load_json(path.read_text("utf-8")), "The list of stores").items():
+            if isinstance(listed, list):
+                earlier = [place for place in listed if isinstance(place, dict)]
+                noted[name] = [*earlier, *(place for place in noted.get(name, ()) if place not in earlier)]
+    except (OSError, ValueError):
+        # There is none, or it is of no use to anybody.
+        pass
+    with replacing(path) as fd:
+        write_all(fd, memoryview((json.dumps(noted, indent=2) + "\n").encode()))
 
 
 @dataclass

@@ -134,10 +134,10 @@ def _worked(context: CallContext, outbox: Outbox) -> Answer:
 def _without_work(context: CallContext, outbox: Outbox) -> Answer | None:
     """The answer to a call that nobody waits for any more, that has no time, or that was answered before."""
     reason = context.watch.reason()
-    if reason is StopReason.CANCELLED:
-        return Answer(error=stopped(reason))
-    answer = _stored(context, outbox)
-    return Answer(error=stopped(reason)) if answer is None and reason is not None else answer
+    answer = None if reason is StopReason.CANCELLED else _stored(context, outbox)
+    if answer is None and reason is not None:
+        return Answer({"checkpoint_steps": checkpoint_of(context).kept_steps()}, error=stopped(reason))
+    return answer
 
 
 def _stored(context: CallContext, outbox: Outbox) -> Answer | None:
