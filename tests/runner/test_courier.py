@@ -59,8 +59,7 @@ class Frozen(FileStore):
 class Desk:
     def __init__(self, parent: Path) -> None:
         directory = RunDirectory.create(parent, "run")
-        initial = directory.payloads / "initial.safetensors"
-        model_file.write(STATE, initial)
+        model_file.write(STATE, directory.initial)
         self.frozen = Frozen(directory.payloads)
         self.files = FileStore(directory.payloads)
         good, bad = (Route(Stores(InlineStore(0), store), PLAIN) for store in (self.files, self.frozen))
@@ -70,8 +69,9 @@ class Desk:
         self.arena = Arena(layout.spec, 4)
         self.stop = threading.Event()
         self.routes = Routes(routes, dict.fromkeys(routes, PLAIN), layout)
-        self.model = GlobalModel(directory, initial, frozenset())
-        self.courier = Courier(self.routes, self.model, self.arena, self.inbox, self.stop)
+        self.directory = directory
+        self.model = GlobalModel(directory, frozenset())
+        self.courier = Courier(self.routes, self.model, self.arena, directory, self.inbox, self.stop)
 
     def calls(self, *clients: str) -> list[tuple[Call, int]]:
         return [(Call(CallId("run", 1, client), "trainer.train", {}), 0) for client in clients]
@@ -104,7 +104,7 @@ def test_a_store_that_does_not_answer_holds_up_only_its_own_clients(desk: Desk) 
 
 def test_a_transfer_in_which_nothing_moves_is_told_of(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier, "SILENT_FROM", 0.2)
-    own = Courier(desk.routes, desk.model, desk.arena, desk.inbox, desk.stop)
+    own = Courier(desk.routes, desk.model, desk.arena, desk.directory, desk.inbox, desk.stop)
     own.prepare(desk.calls("B"))
     told = desk.inbox.get(timeout=DEADLINE)
     assert isinstance(told, Moved)
@@ -138,7 +138,8 @@ def test_a_run_that_ends_does_not_wait_for_a_transfer(desk: Desk) -> None:
 
 def test_what_is_in_the_stores_goes_when_the_run_ends(desk: Desk) -> None:
     desk.courier.prepare(desk.calls("A"))
-    desk.inbox.get(timeout=DEADLINE)
-    assert len(list(desk.files.directory.iterdir())) == 2
+    (prepared,) = desk.inbox.get(timeout=DEADLINE)  # type: ignore[misc]
+    assert len(list(desk.files.directory.iterdir())) == 3, "the model twice, and the call's mark"
+    desk.courier.unmark(InFlight(prepared.call, 0.0, 0, prepared.mailbox))
     desk.courier.close()
     assert [path.name for path in desk.files.directory.iterdir()] == ["initial.safetensors"]

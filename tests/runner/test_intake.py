@@ -21,13 +21,15 @@ from appfl_gc.protocol.measures import Measures
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
+from appfl_gc.protocol.schedule_json import meta_from_json
 from appfl_gc.protocol.wire import WireError
-from appfl_gc.runner.flight import InFlight
+from appfl_gc.runner.flight import InFlight, Kept
 from appfl_gc.runner.intake import Intake
-from appfl_gc.runner.journal import Journal
+from appfl_gc.runner.journal import Journal, read_journal
 from appfl_gc.runner.metrics import MetricsFile
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.run_directory import RunDirectory
+from appfl_gc.runner.slots import Slots
 
 STATE = {"w": torch.arange(4.0)}
 
@@ -42,7 +44,9 @@ class Desk:
         self.arena = Arena(spec_of(STATE), 1)
         self.metrics = directory.metrics
         recorder = Recorder(directory, None, [])
-        self.intake = Intake(["A"], 1, Journal(directory.journal), MetricsFile(directory.metrics), recorder)
+        self.journal, self.kept = directory.journal, directory.kept_update("A", 1)
+        metrics = MetricsFile(directory.metrics)
+        self.intake = Intake(Slots(["A"], 1), Journal(directory.journal), metrics, recorder, most_samples=1000)
         args = {"grant": self.stores.grant([self.model], self.model.size)}
         call = Call(CallId("run", 1, "A"), "trainer.train", args, {"model": self.model}, nonce="n")
         self.intake.expect(call)
@@ -65,7 +69,8 @@ class Desk:
         except AppflGcError:
             self.intake.give_up(landing)
             raise
-        return self.intake.accept(landing, 0.25, now=30.0)
+        kept = Kept(self.kept, self.arena.keep(landing.slot, self.kept))
+        return self.intake.accept(replace(landing, kept=kept), 0.25, now=30.0)
 
 
 @pytest.fixture
@@ -130,6 +135,7 @@ def test_after_any_refusal_the_slot_is_free_for_a_good_update(desk: Desk) -> Non
     refused(replace(desk.reply(good), payloads={}), WireError, "no update")
     refused(desk.reply(good, sample_size=-1), WireError, "negative")
     refused(desk.reply(good, sample_size="many"), WireError, "whole number")
+    refused(desk.reply(good, sample_size=1001), UpdateRefusedError, "max_sample_size")
     refused(desk.reply(replace(good, checksum="xxh3-128:" + "0" * 32)), TransferError, "checksum|bytes")
     refused(desk.reply(replace(good, codec="pickle")), UpdateRefusedError, "pickle")
     refused(
@@ -156,3 +162,18 @@ def test_metrics_cannot_stand_in_for_the_rows_own_fields_nor_crash_the_server(de
     row = json.loads(desk.metrics.read_text())
     assert (row["kind"], row["round"], row["loss"]) == ("client", 1, 1.0)
     assert "huge" not in row
+
+
+def test_an_accepted_update_and_all_that_is_known_of_it_are_there_for_another_server(desk: Desk) -> None:
+    meta = desk.accept(desk.reply(desk.put(STATE), share=0.5))
+    assert meta.share == 0.5
+    (arrived,) = [record for record in read_journal(desk.journal) if record.kind == "arrived"]
+    assert meta_from_json(arrived.fields["meta"]) == meta
+    desk.arena.free(0)
+    desk.arena.land_kept(0, desk.kept.with_name(arrived.fields["kept"]), arrived.fields["kept_checksum"])
+    assert torch.equal(desk.arena.state(0)["w"], STATE["w"])
+
+
+@pytest.mark.parametrize("share", [0, -1, 2, "half", float("nan"), None])
+def test_a_share_that_is_none_counts_as_the_whole(desk: Desk, share: object) -> None:
+    assert desk.accept(desk.reply(desk.put(STATE), share=share)).share == 1.0

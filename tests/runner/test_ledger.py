@@ -30,11 +30,11 @@ def test_who_has_not_said_how_much_data_it_has_counts_as_the_mean() -> None:
 
 
 def test_timers_come_in_order_and_once() -> None:
-    timers = Timers()
+    timers: Timers[str] = Timers()
     assert not timers
     for at in (3.0, 1.0, 2.0, 1.0):
-        timers.set(at)
+        timers.set(at, f"at {at}")
     assert timers.next == 1.0
     assert timers.take_due(0.5) == []
-    assert timers.take_due(2.0) == [1.0, 1.0, 2.0]
+    assert timers.take_due(2.0) == [(1.0, "at 1.0"), (1.0, "at 1.0"), (2.0, "at 2.0")]
     assert (timers.next, bool(timers)) == (3.0, True)

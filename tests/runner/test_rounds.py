@@ -9,11 +9,10 @@ import torch
 
 from appfl_gc.payload import model_file
 from appfl_gc.protocol.measures import Timing
-from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.schedule import UpdateId, UpdateMeta
 from appfl_gc.runner.events import RoundFinished
 from appfl_gc.runner.global_model import GlobalModel
-from appfl_gc.runner.intake import Accepted
+from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.metrics import MetricsFile
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.rounds import Rounds
@@ -27,22 +26,18 @@ class Books:
 
     def __init__(self, parent: Path, counts: Counts) -> None:
         directory = RunDirectory.create(parent, "run")
-        model_file.write({"w": torch.zeros(2)}, directory.payloads / "initial.safetensors")
-        model = GlobalModel(directory, directory.payloads / "initial.safetensors", frozenset())
+        model_file.write({"w": torch.zeros(2)}, directory.initial)
+        model = GlobalModel(directory, frozenset())
         self.heard = Heard()
         recorder = Recorder(directory, None, [self.heard])
-        self.rounds = Rounds(directory, model, None, MetricsFile(directory.metrics), recorder, counts)
+        metrics, journal = MetricsFile(directory.metrics), Journal(directory.journal)
+        self.rounds = Rounds(directory, model, None, metrics, journal, recorder, counts)
 
     def fold(self, **losses: float) -> RoundFinished:
         """A version made of one update of each client, with its loss."""
         updates = [
-            Accepted(
-                UpdateMeta(UpdateId(client, 1), 0, 10, 5, Timing(0, 0, 0, 0)),
-                slot,
-                {"val_loss": loss},
-                Ref("file", "x", 1, "none", "none"),
-            )
-            for slot, (client, loss) in enumerate(losses.items())
+            UpdateMeta(UpdateId(client, 1), 0, 10, 5, Timing(0, 0, 0, 0), {"val_loss": loss})
+            for client, loss in losses.items()
         ]
         self.rounds.finish(updates, [2] * len(updates), 1.0)
         told = self.heard.of(RoundFinished)[-1]
