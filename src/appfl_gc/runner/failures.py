@@ -239,10 +239,6 @@ class Failures:
         if state is CallState.RUNNING and update not in self._told_running:
             self._told_running.add(update)
             self.judge(Running(update))
-        elif state in (
-            CallState.WAITING_FOR_NODES,
-            CallState.WAITING_FOR_ENDPOINT,
-            CallState.WAITING_FOR_LOGIN,
-        ):
+        elif state is CallState.WAITING_FOR_NODES:
             self._told_running.discard(update)
             self.judge(Queued(update))

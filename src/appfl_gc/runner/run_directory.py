@@ -28,14 +28,16 @@ class RunDirectory:
     ========================  =====================================================================
     ``config.json``           the resolved configuration, secrets redacted
     ``environment.json``      versions, host and processors of the server
+    ``invocation.json``       what the run was started with, for ``resume``; no secrets
+    ``leases/``               which process runs the run, the newest number last
     ``stores.json``           where payloads lay in S3 or ProxyStore, for ``runs clean``; no secrets
-    ``journal.jsonl``         what the run did, checksummed
+    ``journal.jsonl``         what the run did, checksummed: what ``resume`` goes on from
     ``metrics.jsonl``         a row per client and round, and a row per round
     ``server.log``            the server's log; also under its published name
     ``clients/``              the lines of each client's log that travelled back
     ``model.safetensors``     the final global model
     ``checkpoints/``          ``last.safetensors`` and ``best.safetensors``
-    ``payloads/``             tensors on their way; empty when the run has ended
+    ``payloads/``             models and updates that are needed to go on; empty when the run has finished
     ``local/``                working directory, logs and state of the workers on this machine
     ========================  =====================================================================
     """
