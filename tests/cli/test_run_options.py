@@ -180,14 +180,10 @@ def test_quiet_leaves_the_summary(api: RunStub) -> None:
     assert "Round 1" not in result.stdout and "Finished after 3" in result.stdout
 
 
-def test_an_interrupted_run_says_how_to_go_on_with_the_same_options(api: RunStub) -> None:
+def test_an_interrupted_run_says_how_to_go_on(api: RunStub) -> None:
     api.outcome, api.events = Outcome.INTERRUPTED, [started(), finished(Outcome.INTERRUPTED, 1)]
-    result = invoke(*FILES, "--local", "--set", "server_configs.num_global_epochs=9")
-    command = next(line for line in result.stdout.splitlines() if "--init-model" in line).strip()
-    assert command == (
-        f"appfl-gc run --server_config {SERVER} --client_config {CLIENTS} --local"
-        f" --set server_configs.num_global_epochs=9 --init-model {RUN_DIR}/model.safetensors"
-    )
+    result = invoke(*FILES)
+    assert f"  appfl-gc resume {RUN_DIR}\n" in result.stdout
 
 
 def test_a_second_ctrl_c_says_where_the_files_are(api: RunStub) -> None:

@@ -20,15 +20,13 @@ from tests.report.sample_run import (
     whole_run,
 )
 
-COMMAND = ("appfl-gc", "run", "--server_config", "my server.yaml")
-
 
 def text_of(*events: RunEvent, terminal: bool = False, width: int = 80) -> str:
     stream = io.StringIO()
     console = Console(
         file=stream, width=width, force_terminal=terminal, markup=False, emoji=False, highlight=False
     )
-    summary = Summary(console, command=COMMAND, clock=Clock())
+    summary = Summary(console, clock=Clock())
     for event in events:
         summary.on_event(event)
     return stream.getvalue()
@@ -44,7 +42,7 @@ def test_it_says_how_it_ended_and_where_everything_is() -> None:
     assert "val_accuracy 93.10 (best in round 3)" in text
     for name in ("model.safetensors", "metrics.jsonl", "server.log"):
         assert str(RUN_DIR / name) in text
-    assert "--init-model" not in text
+    assert "appfl-gc resume" not in text
 
 
 def test_it_counts_what_the_run_counts() -> None:
@@ -61,13 +59,13 @@ def test_each_client_has_its_updates_means_and_last_accuracy() -> None:
 @pytest.mark.parametrize("outcome", [Outcome.INTERRUPTED, Outcome.FAILED])
 def test_it_says_how_to_go_on(outcome: Outcome) -> None:
     text = text_of(started(), *round_events("AB", 1), finished(outcome, 1))
-    assert f"appfl-gc run --server_config 'my server.yaml' --init-model {RUN_DIR}/model.safetensors" in text
+    assert f"appfl-gc resume {RUN_DIR}" in text
 
 
-def test_without_a_model_it_does_not_offer_one() -> None:
+def test_where_nothing_was_computed_it_does_not_offer_to_go_on() -> None:
     text = text_of(started(), finished(Outcome.FAILED, 0, BUG, model=False))
     assert "Failed after 0 of 3 rounds" in text
-    assert "--init-model" not in text
+    assert "appfl-gc resume" not in text
     assert "The same command starts it again" in text
 
 

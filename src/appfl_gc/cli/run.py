@@ -133,7 +133,7 @@ def run_command(
     def train(federation: Federation, callbacks: Sequence[Callback]) -> RunResult:
         return _train(options, federation, callbacks)
 
-    ctx.exit(show(output, lambda: _load(options), train, _command_line(options)))
+    ctx.exit(show(output, lambda: _load(options), train))
 
 
 def main(server_config: Path, client_config: Path) -> NoReturn:
@@ -172,22 +172,3 @@ def _train(options: RunOptions, federation: Federation, callbacks: Sequence[Call
         openid_token=options.openid_token,
         federation=federation,
     )
-
-
-def _command_line(options: RunOptions) -> list[str]:
-    """The command that repeats this run, without its --init-model."""
-    words = ["appfl-gc", "run", "--server_config", str(options.server_config)]
-    words += ["--client_config", str(options.client_config)]
-    flags = {
-        "--enable_server_val": options.enable_server_val,
-        "--local": options.local,
-        "--strict": options.strict,
-    }
-    words += [name for name, given in flags.items() if given]
-    tokens = {"--compute_token": options.compute_token, "--openid_token": options.openid_token}
-    words += [word for name, source in tokens.items() if source is not None for word in (name, source)]
-    for name, function in options.local_data.items():
-        words += ["--local-data", f"{name}={function}"]
-    for override in options.overrides:
-        words += ["--set", override]
-    return words

@@ -76,20 +76,19 @@ def output_options(command: F) -> F:
     return command
 
 
-def show(output: Output, load: Load, train: Train, command: Sequence[str] = ()) -> int:
+def show(output: Output, load: Load, train: Train) -> int:
     """Load a configuration, train with it, show both, and return the exit status.
 
     Args:
         output: how.
         load: the configuration; raises ``ConfigError``. Before it returns nothing imports torch.
         train: the run, given the configuration and who hears its events.
-        command: the command line that repeats the run, for the summary.
     """
     show_it = _show_json if output.output_format == "json" else _show_text
-    return show_it(output, load, train, command)
+    return show_it(output, load, train)
 
 
-def _show_text(output: Output, load: Load, train: Train, command: Sequence[str]) -> int:
+def _show_text(output: Output, load: Load, train: Train) -> int:
     from appfl_gc.report.live import LiveDisplay
     from appfl_gc.report.plain import PlainDisplay
 
@@ -99,12 +98,12 @@ def _show_text(output: Output, load: Load, train: Train, command: Sequence[str])
     console = plain_console()
     if console.is_terminal and not console.is_dumb_terminal and not output.plain and not output.quiet:
         tell_diagnostics(federation.warnings)  # plain lines have them among the run's own log lines
-        return _train(output, federation, train, [LiveDisplay(console)], console, command)
+        return _train(output, federation, train, [LiveDisplay(console)], console)
     plain = PlainDisplay(sys.stdout, level=output.level, quiet=output.quiet)
-    return _train(output, federation, train, [plain], console, command)
+    return _train(output, federation, train, [plain], console)
 
 
-def _show_json(output: Output, load: Load, train: Train, command: Sequence[str]) -> int:
+def _show_json(output: Output, load: Load, train: Train) -> int:
     from appfl_gc.report.json_lines import JsonLines
     from appfl_gc.report.plain import PlainDisplay
 
@@ -116,7 +115,7 @@ def _show_json(output: Output, load: Load, train: Train, command: Sequence[str])
                 return ExitCode.CONFIGURATION
             plain = PlainDisplay(sys.stderr, level=output.level, quiet=output.quiet)
             console = plain_console(sys.stderr)
-            return _train(output, federation, train, [lines, plain], console, command)
+            return _train(output, federation, train, [lines, plain], console)
         except (Exception, KeyboardInterrupt) as error:
             lines.ended_by(of_exception(error), [_as_json(error)])
             raise
@@ -146,14 +145,13 @@ def _train(
     train: Train,
     displays: Sequence[Display],
     console: Console,
-    command: Sequence[str],
 ) -> int:
     """Run it; the closing summary goes to ``console`` after the displays have freed it."""
     from appfl_gc.report.summary import Summary
 
     with _told_on_terminal("Loading torch ..."):
         import appfl_gc.runner.api  # noqa: F401  it takes seconds
-    summary = Summary(console, command=command)
+    summary = Summary(console)
     try:
         with contextlib.ExitStack() as stack:
             for display in displays:

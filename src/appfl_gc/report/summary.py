@@ -38,19 +38,13 @@ _TITLE = {
 
 
 class Summary:
-    """Prints when the run is over. Attach it after the display, which frees the terminal on the same event.
+    """Prints when the run is over. Attach it after the display, which frees the terminal on the same event."""
 
-    ``command`` is the command line of this run; it is repeated where going on needs it.
-    """
-
-    def __init__(
-        self, console: Console, *, command: Sequence[str] = (), clock: Clock = time.monotonic
-    ) -> None:
+    def __init__(self, console: Console, *, clock: Clock = time.monotonic) -> None:
         """Print to ``console``; one that is not a terminal is widened, so that tables stay whole."""
         if not console.is_terminal:
             console.width = max(console.width, PIPE_WIDTH)
         self._console = console
-        self._command = tuple(command)
         self._progress = RunProgress(clock)
 
     def on_event(self, event: RunEvent) -> None:
@@ -124,7 +118,9 @@ class Summary:
         return Text(f"  queue, compute and transfer are means per update.{more}", style="dim")
 
     def _next_steps(self, end: RunFinished) -> Iterable[Text]:
-        worked = end.model_path is not None or any(client.updates for client in self._progress.clients.values())
+        worked = end.model_path is not None or any(
+            client.updates for client in self._progress.clients.values()
+        )
         if end.outcome is Outcome.INTERRUPTED or (end.outcome is Outcome.FAILED and worked):
             yield Text("Everything computed is saved. To go on from here, when the cause is gone:")
             yield Text(f"  {shlex.join(['appfl-gc', 'resume', str(end.run_dir)])}", style="bold")

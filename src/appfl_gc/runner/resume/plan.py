@@ -98,7 +98,8 @@ def make_plan(past: PastRun, invocation: Invocation, tell: Tell) -> Plan:
         tell: hears what is being done, a few words at a time.
     """
     found = invocation.examine()
-    federation, changes = found.federation, ()
+    federation = found.federation
+    changes: tuple[Change, ...] = ()
     rows = list(_directory_rows(past))
     at_service: dict[str, str] = {}
     if federation is None:
@@ -175,7 +176,14 @@ def _directory_rows(past: PastRun) -> Iterator[Row]:
         yield DIRECTORY.fail(
             "write", f"{path} can't be written.", "Ask whose it is, or remount it.", ErrorClass.STORAGE
         )
-    if past.model_file.is_file():
+    if not past.began:
+        yield DIRECTORY.fail(
+            "journal",
+            "The run was ended before it had begun; there is nothing to go on with.",
+            "Start it again with `appfl-gc run`.",
+            ErrorClass.USER,
+        )
+    elif past.model_file.is_file():
         yield DIRECTORY.ok("model", f"Version {past.version} of the global model is there.")
     else:
         yield DIRECTORY.fail(
