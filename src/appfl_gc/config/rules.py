@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from appfl_gc.config.document import KeyPath
+from appfl_gc.config.fault_tolerance import check_fault_tolerance
 from appfl_gc.config.federation import LOCAL
 from appfl_gc.config.findings import did_you_mean, nearest
 from appfl_gc.config.names import (
@@ -167,12 +168,7 @@ def check_server(server: ServerConfigs, check: TypedCheck, *, send_gradient: boo
     ):
         if not path:
             _check_builtin(what, getattr(server, what), (what,), names, check)
-    quorum = server.fault_tolerance_configs.quorum
-    place: KeyPath = ("fault_tolerance_configs", "quorum")
-    if isinstance(quorum, float) and quorum > 1:
-        check.error(place, f"Expected a share of at most 1 or a whole number, found {quorum}.")
-    elif isinstance(quorum, int) and quorum > max(server.num_clients, 1):
-        check.error(place, f"The quorum of {quorum} is more than the {server.num_clients} clients.")
+    check_fault_tolerance(server, check)
     given = server.aggregator_kwargs.get("gradient_based")
     if isinstance(given, bool) and given is not send_gradient:
         check.warning(

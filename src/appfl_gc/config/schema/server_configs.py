@@ -66,6 +66,7 @@ class FaultToleranceConfigs(Block):
         "How long a client may take for one dispatch, from when its site begins with it where that is known, else "
         "from when it was sent. Who is late is not waited for once the round has its quorum. No limit if left out.",
         gt=0,
+        allow_inf_nan=False,
     )
     retries: Annotated[int, Field(ge=0)] | KwargsBlock = key(
         "How often a call is tried again after a failure of the infrastructure: a number, or a block with the number "
@@ -78,6 +79,7 @@ class FaultToleranceConfigs(Block):
         "600.",
         5.0,
         gt=0,
+        allow_inf_nan=False,
     )
     on_missing: Literal["wait", "drop", "replace"] = key(
         "When a call's retries are used up: `drop` goes on without the client, `replace` draws another one that is "
@@ -92,12 +94,14 @@ class FaultToleranceConfigs(Block):
         "while that does not help; 0 for never.",
         600.0,
         ge=0,
+        allow_inf_nan=False,
     )
     stop_below: int = key("The run ends when fewer clients than this take part.", 1, ge=1)
     max_update_norm: float | None = key(
         "Largest Euclidean norm of the change that an update may make to the model; a larger one is refused. No "
         "limit if left out.",
         gt=0,
+        allow_inf_nan=False,
     )
     max_sample_size: int | None = key(
         "Largest number of training examples that a client may claim: it is what its updates weigh. No limit if left "
