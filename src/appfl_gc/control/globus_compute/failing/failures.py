@@ -14,6 +14,8 @@ from appfl_gc.protocol.errors import (
     DeliveryError,
     EndpointError,
     ErrorClass,
+    ManagerLostError,
+    QueueLimitError,
     StartFailedError,
     WorkerLostError,
 )
@@ -37,6 +39,12 @@ class SiteVersionError(DeliveryError):
 
 class TooEarlyError(StartFailedError):
     """The agent takes the place of a user endpoint that was killed for occupied still; it passes."""
+
+
+class TimeLimitError(ManagerLostError):
+    """The batch system ended the job that ran a call: its walltime was over."""
+
+    error_class = ErrorClass.WALLTIME
 
 
 @dataclass(frozen=True)
@@ -188,10 +196,33 @@ _RULES: Sequence[_Rule] = (
         "Often memory ran out, native code crashed, or the Python of the workers differs from the endpoint's.",
     ),
     _rule(
-        r"ManagerLost|stopped sending heartbeats",
-        WorkerLostError,
+        r"due to time limit|job killed: walltime|walltime[^\n]{0,60}\b(exceed|expired|reached|over\b)"
+        r"|(exceed|reached|hit)[^\n]{0,40}\b(walltime|time limit)|JobState\.TIMEOUT",
+        TimeLimitError,
+        "The batch job that ran the call reached its walltime",
+        "The call is sent anew and goes on from the site's last checkpoint: see train_configs.checkpoint_seconds and "
+        "walltime_margin_seconds. If it gets no further, ask for a longer walltime in user_endpoint_config.",
+    ),
+    _rule(
+        r"ManagerLost|loss of manager|stopped sending heartbeats",
+        ManagerLostError,
         "The manager was lost: the node or the batch job that ran the call ended",
-        "Often the walltime ended: ask for a longer one in user_endpoint_config, or train fewer local steps.",
+        "Often the walltime ended, or the job was preempted: the call is sent anew and goes on from the site's last "
+        "checkpoint. Ask for a longer walltime in user_endpoint_config, or train fewer local steps.",
+    ),
+    _rule(
+        r"PerJobLimit|MaxWall\w*|MaxGRESRunMins\w*|violates queue and/or server resource limits",
+        StartFailedError,
+        "The batch system takes no jobs of this size",
+        "Ask for fewer nodes or a shorter walltime in user_endpoint_config, or another queue.",
+    ),
+    _rule(
+        r"would exceed [^\n]{0,200}\blimit|maximum number of jobs already in queue|SubmitJobs?\w*Limit"
+        r"|MaxJobs\w*Limit|GrpJobs\w*Limit|violates accounting/QOS policy",
+        QueueLimitError,
+        "The batch system takes no more jobs of this user or project now",
+        "The call is sent anew later: some of the jobs there have to end first. If there are none, the account in "
+        "user_endpoint_config may be missing or have nothing left.",
     ),
     _rule(
         r"function\b[^\n]{0,100}\bnot (permitted|allowed)|FUNCTION_NOT",
