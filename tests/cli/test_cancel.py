@@ -14,6 +14,8 @@ from appfl_gc.cli.exit_codes import ExitCode
 from appfl_gc.cli.main import cli
 from appfl_gc.payload.mailbox.file import FileServerMailbox, FileSiteMailbox
 from appfl_gc.runner.journal import Journal
+from appfl_gc.runner.resume.past import read_past
+from appfl_gc.runner.run_directory import RunDirectory
 from tests.cli.killed_run import journal_of, start_run, until
 
 
@@ -61,14 +63,15 @@ def dead_run(home: Path) -> tuple[Path, FileSiteMailbox]:
 def test_for_a_dead_server_sites_are_told_and_what_cannot_be_stopped_is_named(tmp_path: Path) -> None:
     directory, site = dead_run(tmp_path)
     assert site.wanted()
-    before = journal_of(directory)
     done = cancel(directory)
     assert done.exit_code == 0, done.output
     assert not site.wanted()
+    past = read_past(RunDirectory(directory))
+    assert past.orderly
+    assert set(past.open) == {"A", "B"}
     assert "Client A, round 3: the call stops at its site's next step" in done.stdout
     assert "Client B, round 3: the call can't be stopped" in done.stdout
     assert "No server runs" in done.stdout
-    assert journal_of(directory) == before
 
 
 def test_what_lies_in_stores_goes(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def cancel(run_dir: Path, seconds: float) -> None:
     system); `appfl-gc resume RUN_DIR` goes on from there. If the run's server is dead, this does for it what can
     still be done, and says what can't.
     """
+    from appfl_gc.runner.events import Outcome
+    from appfl_gc.runner.journal import Journal
     from appfl_gc.runner.resume.past import read_past
     from appfl_gc.runner.run_directory import RunDirectory
 
@@ -54,8 +56,12 @@ def cancel(run_dir: Path, seconds: float) -> None:
     if server is not None and _end(directory.path, server, seconds):
         click.echo(f"The run {run_dir} has ended. `appfl-gc resume {run_dir}` goes on with it.")
         return
-    with Lease(directory.path, _tell, tell=_tell):
-        _stop_sites(read_past(directory))
+    with Lease(directory.path, _tell, tell=_tell) as lease:
+        past = read_past(directory)
+        _stop_sites(past)
+        with Journal(directory.journal, past.last, lease.confirm) as journal:
+            # So that whoever goes on with the run sends these calls again, and does not wait for them.
+            journal.append(past.seconds, "finished", outcome=Outcome.INTERRUPTED.value)
         empty_stores(directory.path, dry_run=False)
     click.echo(f"No server runs {run_dir} any more. `appfl-gc resume {run_dir}` goes on with it.")
 

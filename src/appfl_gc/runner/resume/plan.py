@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from appfl_gc.config.diagnostic import Diagnostic
+from appfl_gc.config.diagnostic import Diagnostic, Severity
 from appfl_gc.config.federation import LOCAL, Federation
-from appfl_gc.protocol.errors import AppflGcError, ErrorClass
+from appfl_gc.protocol.errors import AppflGcError, ErrorClass, UsageError
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.doctor.row import Row, Subject, answer
 from appfl_gc.runner.doctor.stores import choices_of, store_rows
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from appfl_gc.control.globus_compute.identity import Identity
     from appfl_gc.control.globus_compute.rest.service import ComputeService
 
-Tell = Callable[[str], None]
+Tell: TypeAlias = Callable[[str], None]
 
 
 class Fate(str, enum.Enum):
@@ -85,8 +85,13 @@ class Plan:
     rows: tuple[Row, ...]
 
 
-AtService = Mapping[str, str]
+AtService: TypeAlias = Mapping[str, str]
 """By client: where its open call is, as the service says; clients whose call it does not know are missing."""
+
+DIRECTORY = Subject("Run directory")
+CONFIGURATION = Subject("Configuration")
+STORES = Subject("Stores")
+CALLS = Subject("Calls")
 
 
 def make_plan(past: PastRun, invocation: Invocation, tell: Tell) -> Plan:
@@ -98,30 +103,23 @@ def make_plan(past: PastRun, invocation: Invocation, tell: Tell) -> Plan:
         tell: hears what is being done, a few words at a time.
     """
     found = invocation.examine()
-    federation = found.federation
-    changes: tuple[Change, ...] = ()
     rows = list(_directory_rows(past))
-    at_service: dict[str, str] = {}
-    if federation is None:
+    if found.federation is None:
         rows += _wrong(found.diagnostics)
-    else:
-        told = answer(lambda: tuple(changes_since(past, federation, found.views)))
-        changes = () if isinstance(told, AppflGcError) else told
-        rows += (
-            [CONFIGURATION.failed("record", told)] if isinstance(told, AppflGcError) else _compared(changes)
-        )
-        rows += store_rows(STORES, choices_of(federation), tell)
-        tokens = (invocation.compute_token, invocation.openid_token)
-        rows += _service_rows(past, federation, tokens, at_service, tell)
-    local = (
-        set() if federation is None else {c.client_id for c in federation.clients if c.endpoint_id == LOCAL}
-    )
-    return Plan(past, tuple(items(past, at_service, local)), found.diagnostics, changes, tuple(rows))
-
-
-DIRECTORY = Subject("Run directory")
-CONFIGURATION = Subject("Configuration")
-STORES = Subject("Stores")
+        return Plan(past, tuple(items(past, {}, set())), found.diagnostics, (), tuple(rows))
+    federation = found.federation
+    at_service: dict[str, str] = {}
+    changes: Sequence[Change] = ()
+    try:
+        changes = changes_since(past, federation, found.views)
+        rows += _compared(changes)
+    except UsageError as error:
+        rows.append(CONFIGURATION.failed("record", error))
+    rows += store_rows(STORES, choices_of(federation), tell)
+    tokens = (invocation.compute_token, invocation.openid_token)
+    rows += _service_rows(past, federation, tokens, at_service, tell)
+    local = {client.client_id for client in federation.clients if client.endpoint_id == LOCAL}
+    return Plan(past, tuple(items(past, at_service, local)), found.diagnostics, tuple(changes), tuple(rows))
 
 
 def items(past: PastRun, at_service: AtService, local: set[str]) -> Iterator[Item]:
@@ -150,22 +148,26 @@ def _calls_of(client: str, past: PastRun, at_service: AtService, local: set[str]
         yield Item(client, update.dispatch, Fate.USED)
     if client in past.open:
         call = past.open[client]
-        yield Item(client, call.update.dispatch, *_fate_of(call, at_service, client in local))
+        fate, detail = _fate_of(call, past.orderly, at_service, client in local)
+        steps = call.checkpoint_steps
+        checkpoint = f" Its site has a checkpoint after {steps} steps." if steps else ""
+        yield Item(client, call.update.dispatch, fate, f"{detail}{checkpoint}")
     if client in past.wanted:
         yield Item(client, past.wanted[client].dispatch, Fate.SENT)
 
 
-def _fate_of(call: OpenCall, at_service: AtService, local: bool) -> tuple[Fate, str]:
-    steps = call.checkpoint_steps
-    checkpoint = f"Its site has a checkpoint after {steps} steps." if steps else ""
+def _fate_of(call: OpenCall, told_to_stop: bool, at_service: AtService, local: bool) -> tuple[Fate, str]:
     if call.retry:
-        return Fate.SENT_AGAIN, f"It had failed. {checkpoint}".rstrip()
+        return Fate.SENT_AGAIN, "It had failed."
+    if told_to_stop:
+        return Fate.SENT_AGAIN, "Its site was told to stop."
+    if local:
+        return Fate.SENT_AGAIN, "Its worker ended with the server."
     if call.client in at_service:
         return Fate.ATTACHED, at_service[call.client]
-    if not local and not call.task:
+    if not call.task:
         return Fate.LOOKED_FOR, "Its task's number had not been heard of."
-    why = "Its worker ended with the server." if local else "The service does not know it any more."
-    return Fate.SENT_AGAIN, f"{why} {checkpoint}".rstrip()
+    return Fate.SENT_AGAIN, "The service does not know it any more."
 
 
 def _directory_rows(past: PastRun) -> Iterator[Row]:
@@ -206,14 +208,14 @@ def _directory_rows(past: PastRun) -> Iterator[Row]:
 
 def _wrong(diagnostics: tuple[Diagnostic, ...]) -> Iterator[Row]:
     for found in diagnostics:
-        if found.severity.value == "error":
+        if found.severity is Severity.ERROR:
             where = f"{found.place}: " if found.place else ""
             yield CONFIGURATION.fail(
                 found.key or "file", f"{where}{found.message}", found.hint, ErrorClass.USER
             )
 
 
-def _compared(changes: tuple[Change, ...]) -> Iterator[Row]:
+def _compared(changes: Sequence[Change]) -> Iterator[Row]:
     fine = [change for change in changes if change.may_change]
     refused = [change for change in changes if not change.may_change]
     if not changes:
@@ -268,7 +270,7 @@ def _ask(past: PastRun, services: Mapping[str, ComputeService], at_service: dict
             continue
         rows = answer(lambda: service.task_batch(tasks))  # noqa: B023
         if isinstance(rows, AppflGcError):
-            yield Subject("Calls").failed("tasks", rows)
+            yield CALLS.failed("tasks", rows)
             continue
         for task, row in rows.items():
             if task not in tasks or (is_over(row) and result_of(row) is None and "exception" not in row):
