@@ -23,6 +23,10 @@ from tests.config.conftest import Project, place
         ),
         ('mode: "step"', "mode: step\n    clip_value: big", "a number, found 'big'", ""),
         ('mode: "step"', "mode: step\n    device: cuda:0,gpu", "a device such as", ""),
+        ('mode: "step"', "mode: step\n    on_walltime: part", "one of checkpoint or partial", "`partial`"),
+        ('mode: "step"', "mode: step\n    checkpoint_steps: 0", "at least 1", ""),
+        ('mode: "step"', "mode: step\n    checkpoint_seconds: -1", "at least 0", ""),
+        ('mode: "step"', "mode: step\n    walltime_seconds: 0", "more than 0.0, found 0", ""),
         ('loss_fn_name: "CELoss"', "loss_fn_name: 3", "text, found 3", "quotes"),
         ("    optim_args:\n      lr: 0.001", "    optim_args: 3", "a block of keys, found 3", ""),
         ("  num_clients: 2", "  num_clients: 2\n  comm_configs: 3", "a block of keys, found 3", ""),
@@ -193,3 +197,12 @@ def test_gradient_based_follows_send_gradient(project: Project) -> None:
     assert "gradient_based" not in project.load().server_configs.aggregator_kwargs
     project.change_server("client_weights_mode: equal", "gradient_based: False")
     assert "no effect" in project.only().message
+
+
+def test_a_margin_that_leaves_no_time_of_the_job(project: Project) -> None:
+    project.change_server("num_local_steps: 5", "num_local_steps: 5\n    walltime_seconds: 60")
+    found = project.only()
+    assert place(found)["key"].endswith("train_configs.walltime_margin_seconds")
+    assert "at once: it is to stop 60 s before the end of a job of 60 s." in found.message
+    project.change_server("walltime_seconds: 60", "walltime_seconds: 3600")
+    assert project.found() == []

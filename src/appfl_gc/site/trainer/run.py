@@ -97,7 +97,8 @@ def _attempt(task: TrainTask) -> TrainOutcome:
         logger.info(_why(watch))
         if watch.sends_part:
             try:
-                return _outcome(trainer, task, steps, watch)
+                with user_errors(f"{trainer_class.__name__} gave no update"):
+                    return _outcome(trainer, task, steps, watch)
             except UserCodeError as error:
                 # It was ended in the middle of train(), which it need not be prepared for.
                 logger.warning("The part that was trained can't be sent. %s", error.message)

@@ -24,6 +24,7 @@ from appfl_gc.site.trainer.interruption import Interruption
 from appfl_gc.site.trainer.reader import ConfigReader
 from appfl_gc.site.trainer.step_watch import StepWatch, TaskStopped, watched_steps
 from appfl_gc.site.trainer.task import TrainTask
+from appfl_gc.site.user_errors import as_user_error
 
 _METHODS = ("load_parameters", "train", "get_parameters")
 
@@ -104,20 +105,31 @@ def train_with(trainer: Any, task: TrainTask, watch: StepWatch) -> int:
             trainer.train(**_accepted(trainer.train, asked))
         except TaskStopped:
             return watch.done
+        except Exception as error:
+            if watch.reason is None:
+                raise
+            # It need not be prepared for an early end, which is no fault of its own.
+            _logger(task).warning(
+                "After the task was stopped: %s", as_user_error(error, "train() failed").message
+            )
+            return watch.done
     result = _result(trainer)
     done = getattr(trainer, "steps", None) if result is None else result.steps
     if not isinstance(done, int) or isinstance(done, bool) or done < 0:
         done = watch.done or _configured_steps(task)
     wanted = task.args.get("local_steps")
     if wanted is not None and done != wanted and watch.reason is None:
-        logger = silent_logger() if task.logger is None else task.logger
-        logger.warning(
+        _logger(task).warning(
             "%s trained %d steps, and the scheduler asked for %s: train() gets local_steps as a keyword argument.",
             type(trainer).__name__,
             done,
             wanted,
         )
     return done
+
+
+def _logger(task: TrainTask) -> Any:
+    return silent_logger() if task.logger is None else task.logger
 
 
 def read_update(trainer: Any, task: TrainTask) -> Update:
