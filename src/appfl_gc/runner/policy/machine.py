@@ -28,13 +28,10 @@ from appfl_gc.runner.policy.decisions import (
     SetAside,
     WakeAt,
 )
-from appfl_gc.runner.policy.open_call import OpenCall, Stage
+from appfl_gc.runner.policy.open_call import GREETING, OpenCall, Stage
 from appfl_gc.runner.policy.roll import Roll
 from appfl_gc.runner.policy.round_books import RoundBooks
 from appfl_gc.runner.policy.settings import OnMissing, PolicySettings
-
-GREETING = 0
-"""The dispatch that stands for a client's greeting."""
 
 
 class FailurePolicy:
@@ -143,11 +140,10 @@ class FailurePolicy:
             call.sent(self._now)
 
     def _open(self, update: UpdateId, version: int) -> OpenCall:
-        greeting = update.dispatch == GREETING
-        limit = None if greeting else self._settings.deadline_seconds
-        call = OpenCall(update, version, limit, None if limit is None else self._now + limit)
+        limit = None if update.dispatch == GREETING else self._settings.deadline_seconds
+        call = OpenCall(update, version, self._now, limit, None if limit is None else self._now + limit)
         self._calls[update] = call
-        if not greeting:
+        if not call.greeting:
             self._newest[update.client] = max(update.dispatch, self._newest.get(update.client, 0))
             if version > self._round.version:
                 self._round.begin(version)
@@ -191,14 +187,17 @@ class FailurePolicy:
             if update.client not in self._roll or not self._is_new(update):
                 return []
             call = self._open(update, self._round.version)
+        call.failed(self._now, kind)
         if event.progressed:
             call.forgive()
-        call.failed(self._now, kind)
         if self._ended:
             return [self._end(kind, "The run has ended.", "")]
         if self._may_retry(call, kind, event.progressed):
-            pause = 0.0 if event.progressed else pause_before_retry(self._settings, kind, call.in_a_row)
-            call.retry_at = self._now + pause
+            if event.progressed:
+                # At once, but for a site that says so again and again without working.
+                call.retry_at = max(self._now, call.sent_at + self._settings.retry_seconds)
+            else:
+                call.retry_at = self._now + pause_before_retry(self._settings, kind, call.in_a_row)
             self._watch(call)
             return [Retry(update, call.retry_at)]
         if not self._began and not kind.infrastructure:
@@ -225,7 +224,7 @@ class FailurePolicy:
         return [end] if end is not None else self._close(call, kind, aside=aside, replace=replace)
 
     def _costs_the_client(self, call: OpenCall, kind: ErrorClass) -> bool:
-        if call.update.dispatch == GREETING or not kind.infrastructure:
+        if call.greeting or not kind.infrastructure:
             return True
         return self._roll.failures(call.update.client) + 1 >= self._settings.set_aside_after
 
@@ -290,7 +289,7 @@ class FailurePolicy:
         update, client = call.update, call.update.client
         del self._calls[update]
         give_up: list[Decision] = []
-        if update.dispatch != GREETING:
+        if not call.greeting:
             self._roll.failed(client)
             self._round.lost(call, replace=replace)
             give_up.append(GiveUp(update, kind, replace, cancel=kind in UNHEARD))
@@ -361,7 +360,7 @@ class FailurePolicy:
             self._roll.greeted_again(client)
             decisions.append(GreetAgain(client))
         for call in self._calls.values():
-            if call.update.dispatch == GREETING:
+            if call.greeting:
                 call.forgive()
                 continue
             self._round.in_time(call)

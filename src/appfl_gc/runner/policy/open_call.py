@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from appfl_gc.protocol.errors import ErrorClass
 from appfl_gc.protocol.schedule import UpdateId
 
+GREETING = 0
+"""The dispatch that stands for a client's greeting."""
+
 
 class Stage(enum.Enum):
     """Where a call is."""
@@ -21,7 +24,7 @@ class Stage(enum.Enum):
 
 @dataclass
 class OpenCall:
-    """A dispatch, or a greeting (dispatch 0), over all its attempts.
+    """A dispatch, or a greeting, over all its attempts.
 
     The deadline counts from the first attempt, pauses before retries included; what is known to be time in a queue
     does not count.
@@ -29,6 +32,7 @@ class OpenCall:
     Attributes:
         update: which dispatch.
         version: of the global model that it carries.
+        sent_at: second of the run at which its present attempt went out.
         left: seconds to the deadline when the present attempt was sent; None if there is none.
         due_at: second of the run at which it is late; None while it waits in a queue, or if there is no deadline.
         stage: where it is.
@@ -40,6 +44,7 @@ class OpenCall:
 
     update: UpdateId
     version: int
+    sent_at: float
     left: float | None
     due_at: float | None
     stage: Stage = Stage.SENT
@@ -48,9 +53,15 @@ class OpenCall:
     failures: Counter[ErrorClass] = field(default_factory=Counter)
     in_a_row: int = 0
 
+    @property
+    def greeting(self) -> bool:
+        """Whether it asks a client whether it is there."""
+        return self.update.dispatch == GREETING
+
     def sent(self, now: float) -> None:
         """Another attempt goes out."""
         self.stage = Stage.SENT
+        self.sent_at = now
         if self.due_at is not None:
             self.left = self.due_at - now
 

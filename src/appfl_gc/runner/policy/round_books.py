@@ -49,7 +49,7 @@ class RoundBooks:
 
     def has(self, call: OpenCall) -> bool:
         """Whether ``call`` belongs to this round."""
-        return call.version == self.version
+        return call.version == self.version and not call.greeting
 
     def opened(self, call: OpenCall) -> None:
         """A call went out."""
