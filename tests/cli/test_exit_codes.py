@@ -23,7 +23,9 @@ def test_every_class_of_failure_has_a_code_that_is_not_success() -> None:
     assert ExitCode.FINISHED not in codes.values() and ExitCode.PARTIAL not in codes.values()
     assert codes[ErrorClass.USER] is ExitCode.USER_CODE
     assert codes[ErrorClass.STORAGE] is ExitCode.CANNOT_WRITE
-    assert {codes[found] for found in ErrorClass if found.infrastructure} == {ExitCode.INFRASTRUCTURE}
+    worth_a_resume = {ExitCode.INFRASTRUCTURE, ExitCode.LATE, ExitCode.QUEUE_LIMIT, ExitCode.WALLTIME}
+    assert {codes[found] for found in ErrorClass if found.infrastructure} == worth_a_resume
+    assert not {codes[found] for found in ErrorClass if not found.infrastructure} & worth_a_resume
 
 
 @pytest.mark.parametrize(

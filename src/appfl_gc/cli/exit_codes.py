@@ -53,8 +53,8 @@ class ExitCode(enum.IntEnum):
     )
     INFRASTRUCTURE = (
         6,
-        "A worker was lost, the service failed or a payload was not moved, more often than may be retried.",
-        "Start again when the cause is gone; the same run may succeed.",
+        "A worker or a node was lost, the service failed or a payload was not moved, more often than may be retried.",
+        "`appfl-gc resume` when the cause is gone; the same run may succeed.",
     )
     CANNOT_WRITE = (
         7,
@@ -77,10 +77,25 @@ class ExitCode(enum.IntEnum):
         "Do what the message says: log in, choose another identity, or ask the endpoint's owner; "
         "`appfl-gc doctor` checks each endpoint.",
     )
+    LATE = (
+        11,
+        "Too few clients answered within the deadline.",
+        "Raise `deadline_seconds` or lower `quorum` in `fault_tolerance_configs`, then `appfl-gc resume`.",
+    )
+    QUEUE_LIMIT = (
+        12,
+        "A site's batch system takes no more jobs of this user or project.",
+        "`appfl-gc resume` when jobs there have ended.",
+    )
+    WALLTIME = (
+        13,
+        "A site's jobs end again and again before they get any further.",
+        "Ask for a longer walltime, or for checkpoints more often, then `appfl-gc resume`.",
+    )
     INTERRUPTED = (
         130,
         "Interrupted with Ctrl-C. What was computed is saved.",
-        "The summary says how to go on from the saved model.",
+        "`appfl-gc resume` goes on.",
     )
 
 
@@ -92,9 +107,9 @@ _OF_CLASS: Mapping[ErrorClass, ExitCode] = MappingProxyType(
         ErrorClass.TRANSFER: ExitCode.INFRASTRUCTURE,
         ErrorClass.WORKER_LOST: ExitCode.INFRASTRUCTURE,
         ErrorClass.MANAGER_LOST: ExitCode.INFRASTRUCTURE,
-        ErrorClass.WALLTIME: ExitCode.INFRASTRUCTURE,
-        ErrorClass.QUEUE_LIMIT: ExitCode.INFRASTRUCTURE,
-        ErrorClass.LATE: ExitCode.INFRASTRUCTURE,
+        ErrorClass.WALLTIME: ExitCode.WALLTIME,
+        ErrorClass.QUEUE_LIMIT: ExitCode.QUEUE_LIMIT,
+        ErrorClass.LATE: ExitCode.LATE,
         ErrorClass.CANCELLED: ExitCode.INFRASTRUCTURE,
         ErrorClass.FORGOTTEN: ExitCode.INFRASTRUCTURE,
         ErrorClass.SERVICE: ExitCode.INFRASTRUCTURE,
