@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -107,11 +108,11 @@ def forged(draw: st.DrawFn, value: Any) -> Any:
             inside = inside[key]
         kind = draw(st.sampled_from(["other", "other", "gone", "new"]))
         if kind == "other":
-            inside[last] = draw(HOSTILE)
+            inside[last] = deepcopy(draw(HOSTILE))
         elif kind == "gone":
             del inside[last]
         elif isinstance(inside, dict):
-            inside[draw(st.text(max_size=5))] = draw(HOSTILE)
+            inside[draw(st.text(max_size=5))] = deepcopy(draw(HOSTILE))
         else:
-            inside.append(draw(HOSTILE))
+            inside.append(deepcopy(draw(HOSTILE)))
     return result

@@ -300,10 +300,11 @@ class TestJournals:
 class TestOtherFilesOfARun:
     @SEARCHES
     def test_leases(self, examples: int, tmp_path: Path) -> None:
+        (tmp_path / lease.LEASES).mkdir()
         content = json.dumps(lease.Holder.here().to_json()).encode()
 
         def check(changed: bytes) -> None:
-            (tmp_path / lease.FILE).write_bytes(changed)
+            (tmp_path / lease.LEASES / "1.json").write_bytes(changed)
             found = lease.holder(tmp_path, period=0.001)
             assert found is None or isinstance(str(found), str)
 
@@ -312,7 +313,8 @@ class TestOtherFilesOfARun:
         search(examples, fields, check)
 
     def test_a_lease_that_says_nothing_is_taken_over(self, tmp_path: Path) -> None:
-        (tmp_path / lease.FILE).write_bytes(b"\xff{")
+        (tmp_path / lease.LEASES).mkdir()
+        (tmp_path / lease.LEASES / "1.json").write_bytes(b"\xff{")
         with lease.Lease(tmp_path, lambda _: None, period=0.05):
             assert lease.holder(tmp_path, period=0.05) is not None
 

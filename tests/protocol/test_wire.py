@@ -129,6 +129,17 @@ def test_a_reply_with_too_many_values_is_refused(values: dict[str, object]) -> N
         Reply.from_json({**REPLY.to_json(), "values": values})  # type: ignore[dict-item]
 
 
+@pytest.mark.parametrize(
+    ("scheme", "locator"),
+    [("inline", "ü"), ("inline", "\ud800"), ("file", "\ud800"), ("s3", "a\x1b[2Jb"), ("s3", 7)],
+)
+def test_a_locator_is_plain_text(scheme: str, locator: object) -> None:
+    reference = {**REPLY.payloads["update"].to_json(), "scheme": scheme, "locator": locator}
+    with pytest.raises(WireError, match="A reference's locator is not"):
+        Ref.from_json(reference)  # type: ignore[arg-type]
+    assert Ref.from_json({**reference, "scheme": "file", "locator": "/daten/für/alle"}).scheme == "file"
+
+
 @pytest.mark.parametrize("error_class", sorted(NOT_A_SITES))
 def test_a_site_cannot_speak_for_the_control_plane(error_class: ErrorClass) -> None:
     """It would be tried again as often as it says so."""

@@ -50,6 +50,8 @@ class Ref:
         locator = fields.get("locator")
         if not isinstance(locator, str) or (scheme != "inline" and len(locator) > 4000):
             raise WireError("A reference's locator is not text of a fitting length.")
+        if not (locator.isascii() if scheme == "inline" else locator.isprintable()):
+            raise WireError("A reference's locator is not plain text.")
         size = as_count(fields.get("size"), "A reference's size")
         return cls(
             scheme,

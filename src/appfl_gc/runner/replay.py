@@ -44,7 +44,7 @@ def recorded_steps(path: Path) -> Iterator[Step]:
         try:
             actions = tuple(action_from_json(action) for action in fields["actions"])
             yield Step(record.number, float(fields["now"]), event_from_json(fields["event"]), actions)
-        except (WireError, LookupError, TypeError, ValueError) as error:
+        except (WireError, LookupError, TypeError, ValueError, OverflowError) as error:
             raise JournalError(
                 f"Record {record.number} of {path} is no step of a scheduler: {error}"
             ) from None

@@ -219,7 +219,7 @@ def read_past(directory: RunDirectory, before: int | None = None) -> PastRun:
             continue
         try:
             reader(past, record)
-        except (WireError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (WireError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise JournalError(
                 f"Record {record.number} ({record.kind}) of {directory.journal} can't be understood: {error!r}.",
                 "It was written by another version of appfl_gc, or is damaged.",
@@ -237,7 +237,7 @@ def policy_events(path: Path) -> Iterator[tuple[float, decisions.PolicyEvent]]:
         if record.kind == POLICY:
             try:
                 yield float(record.fields["now"]), policy_event_from_json(record.fields["event"])
-            except (WireError, LookupError, TypeError, ValueError) as error:
+            except (WireError, LookupError, TypeError, ValueError, OverflowError) as error:
                 raise JournalError(
                     f"Record {record.number} of {path} is no step of the policy: {error}"
                 ) from None
