@@ -7,6 +7,7 @@ import json
 import logging
 import multiprocessing
 import os
+import random
 import signal
 import threading
 import time
@@ -263,3 +264,43 @@ def test_a_process_is_told_from_a_later_one_of_its_number() -> None:
     assert Process.from_json(json.loads(json.dumps(mine.to_json()))) == mine
     age = seconds_of_this_process()
     assert age is not None and 0 < age < 86400
+
+
+@pytest.mark.chaos
+def test_with_workers_killed_at_random_never_two_work_at_once(name: Path, journal: Path) -> None:
+    """Whoever begins before another has ended took over from a worker that was killed in between."""
+    chance = random.Random(5)
+    workers: list[BaseProcess] = []
+    for _ in range(60):
+        workers = [process for process in workers if process.is_alive()]
+        while len(workers) < 5:
+            workers.append(SPAWN.Process(target=keep_working, args=(name, journal)))
+            workers[-1].start()
+        enough = len(lines(journal)) + chance.randint(1, 9)
+        until(lambda enough=enough: len(lines(journal)) >= enough)
+        victim = chance.choice(workers)
+        victim.kill()
+        note(journal, f"killed {victim.pid}")
+    for process in workers:
+        process.kill()
+        process.join()
+    history, holder = lines(journal), ""
+    killed = {line.split()[1] for line in history if line.startswith("killed")}
+    for line in history:
+        what, pid = line.split()
+        if what == "begin":
+            assert not holder or holder in killed, f"{pid} began while {holder} worked"
+            holder = pid
+        elif what == "end":
+            assert holder == pid
+            holder = ""
+    assert sum(line.startswith("begin") for line in history) > 60
+    assert len(list(name.parent.glob("*"))) < 20
+
+
+def keep_working(name: Path, journal: Path) -> None:
+    while True:
+        with Claims(name, LOGGER, PATIENT).held(NeverStop()):
+            note(journal, f"begin {os.getpid()}")
+            time.sleep(random.uniform(0, 0.01))
+            note(journal, f"end {os.getpid()}")
