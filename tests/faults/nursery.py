@@ -67,6 +67,7 @@ class Job:
     output: Path
     overrides: tuple[str, ...] = ()
     real_workers: bool = False
+    name: str = ""
 
     @property
     def run_dir(self) -> Path:

@@ -203,28 +203,30 @@ def check_replays(bench: Bench) -> None:
     assert sorted(folded) == sorted((update.client, update.dispatch) for update in decided)
 
 
+def check_nothing_repeated(bench: Bench, *deaths: AtDeath) -> None:
+    """What was done when a server died was not done again, and what was written down stays as it was."""
+    begun, metrics = bench.begun(), set((bench.run_dir / "metrics.jsonl").read_text().splitlines())
+    journal = (bench.run_dir / "journal.jsonl").read_bytes()
+    for death in deaths:
+        assert all(begun[task] == death.begun[task] for task in death.arrived | death.kept)
+        assert set(death.metrics) <= metrics
+        assert journal.startswith(death.journal)
+    # Only what was in the works when a server died was begun again.
+    assert all(count <= 1 + len(deaths) for count in begun.values())
+    by_client = [(row["client"], row["round"]) for row in bench.rows("client")]
+    assert len(by_client) == len(set(by_client))
+    rounds = [row["round"] for row in bench.rows("round")]
+    assert rounds == list(range(1, len(rounds) + 1))
+    assert not (bench.run_dir / "payloads").exists()
+
+
 def check_as_undisturbed(bench: Bench, *deaths: AtDeath) -> None:
     """A synchronous run that has ended is what it would have been, and nothing that was done was done again."""
     assert (bench.run_dir / "model.safetensors").read_bytes() == bench.bits
-    tasks = {
-        (f"Client{number + 1}", round_)
-        for number in range(bench.federation.clients)
-        for round_ in range(1, bench.federation.rounds + 1)
-    }
-    begun, done = bench.begun(), bench.done()
-    assert set(begun) == set(done) == tasks
-    for death in deaths:
-        # What had arrived, or lay in an outbox, was not trained again.
-        assert all(begun[task] == death.begun[task] for task in death.arrived | death.kept)
-        # What was written down stays as it was.
-        assert set(death.metrics) <= set((bench.run_dir / "metrics.jsonl").read_text().splitlines())
-        assert (bench.run_dir / "journal.jsonl").read_bytes().startswith(death.journal)
-    # Only what was in the works when a server died was begun again.
-    assert all(count <= 1 + len(deaths) for count in begun.values())
-    if not deaths:
-        assert set(begun.values()) == {1}
-    by_client = [(row["client"], row["round"]) for row in bench.rows("client")]
-    assert sorted(by_client) == sorted(tasks)
-    assert [row["round"] for row in bench.rows("round")] == list(range(1, bench.federation.rounds + 1))
-    assert not (bench.run_dir / "payloads").exists()
+    clients = [f"Client{number + 1}" for number in range(bench.federation.clients)]
+    tasks = {(client, round_) for client in clients for round_ in range(1, bench.federation.rounds + 1)}
+    assert set(bench.begun()) == set(bench.done()) == tasks
+    assert {(row["client"], row["round"]) for row in bench.rows("client")} == tasks
+    assert len(bench.rows("round")) == bench.federation.rounds
+    check_nothing_repeated(bench, *deaths)
     check_replays(bench)

@@ -187,14 +187,13 @@ def restore(
     elif past.version_judged < past.version:
         run.failures.judge(judged.Folded(past.version))
     run.failures.judge(judged.Resumed())
+    # First, since what follows may release the versions that these calls carry.
+    run.steering.dispatch([one for client, one in past.wanted.items() if client in parts.judge.policy.active])
     if past.to_fold is not None:
         run.steering.act(past.to_fold)
     for event in _in_order(past.to_feed):
         run.steering.feed(event)
     if past.started:
-        run.steering.dispatch(
-            [one for client, one in past.wanted.items() if client in parts.judge.policy.active]
-        )
         unknown = [client for client in parts.clients if client not in past.met or client in past.set_aside]
         run.failures.greet([client for client in unknown if client not in parts.dispatcher.busy])
     again = len(past.open) - attached
