@@ -23,9 +23,11 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "coding": (),
     "stores": (),
     "globus_compute": (),
+    "survival": (),
     "simulation": (),
     "algorithms": ("--seeds", "1", "--no-docs"),
     "local_training": ("--seeds", "1", "--no-docs"),
+    "checkpoints": (),
 }
 TINY: dict[str, tuple[str, ...]] = {
     "startup": ("--repeats", "1"),
@@ -36,9 +38,11 @@ TINY: dict[str, tuple[str, ...]] = {
     "coding": ("--megabytes", "1", "--compressed", "1", "--repeats", "1"),
     "stores": ("--megabytes", "1", "--repeats", "1"),
     "globus_compute": ("--calls", "1", "--repeats", "1"),
+    "survival": ("--records", "100", "--clients", "2", "--rounds", "2", "--megabytes", "0.1", "--repeats", "1"),
     "simulation": ("--clients", "5", "10", "--each", "2", "--cases", "sync"),
     "algorithms": ("--seeds", "1", "--rounds", "1", "--conditions", "four-supercomputers", "--no-docs"),
     "local_training": ("--seeds", "1", "--rounds", "1", "--processes", "1", "--no-docs"),
+    "checkpoints": ("--widths", "8", "--repeats", "1"),
 }
 
 

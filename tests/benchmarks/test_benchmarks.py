@@ -25,6 +25,7 @@ def test_every_benchmark_runs_and_leaves_its_figures(tmp_path: Path) -> None:
         "Compressors",
         "Payloads over inline",
         "Payloads over file",
+        "A journal brought back",
         "Simulated clients",
         "Summary",
     ):

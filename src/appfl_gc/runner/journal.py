@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,6 @@ from typing import Any
 
 from appfl_gc.payload.files import sync_directory, write_all
 from appfl_gc.protocol.errors import UsageError
-from appfl_gc.protocol.wire import WireError, load_json
 
 JOURNAL_VERSION = 2
 STEP = "step"
@@ -120,15 +119,20 @@ class Journal:
         self.close()
 
 
-def read_journal(path: Path) -> Iterator[Record]:
+def read_journal(path: Path, kinds: Collection[str] = ()) -> Iterator[Record]:
     """The records of a journal; a torn last line is left out.
+
+    Args:
+        path: the file.
+        kinds: the kinds of records to give; empty for all. Others are checked, but not read.
 
     Raises:
         JournalError: if a line other than the last does not check, or the version is another.
     """
-    end = expected = 0
+    wanted = {b'"%s"' % kind.encode() for kind in kinds}
+    end = 0
     with path.open("rb") as file:
-        for place, line in enumerate(file, 1):
+        for expected, line in enumerate(file):
             end += len(line)
             check, _, body = line.rstrip(b"\n").partition(b" ")
             if not line.endswith(b"\n"):
@@ -137,12 +141,14 @@ def read_journal(path: Path) -> Iterator[Record]:
                 if not file.readline():
                     return
                 raise JournalError(
-                    f"{path}:{place} does not match its checksum, so the journal is damaged.", _DAMAGED
+                    f"{path}:{expected + 1} does not match its checksum, so the journal is damaged.", _DAMAGED
                 )
+            if wanted and expected and _kind(body) not in wanted:
+                continue
             record = _parsed(body, end)
             if record is None or record.number != expected:
                 raise JournalError(
-                    f"{path}:{place} is not record {expected} of a journal, which is damaged.", _DAMAGED
+                    f"{path}:{expected + 1} is not record {expected} of a journal, which is damaged.", _DAMAGED
                 )
             if record.kind == "journal" and record.fields.get("version") != JOURNAL_VERSION:
                 raise JournalError(
@@ -150,14 +156,17 @@ def read_journal(path: Path) -> Iterator[Record]:
                     f"{JOURNAL_VERSION}.",
                     "Use the version of appfl_gc that wrote it (environment.json says which).",
                 )
-            expected += 1
             yield record
+
+
+def _kind(body: bytes) -> bytes:
+    return b"".join(body.split(b",", 3)[2:3])
 
 
 def _parsed(body: bytes, end: int) -> Record | None:
     try:
-        parts = load_json(body.decode())
-    except (UnicodeDecodeError, WireError):
+        parts = json.loads(body)
+    except (ValueError, RecursionError):
         return None
     match parts:
         case [int(number), int() | float() as at, str(kind), dict(fields)]:

@@ -37,7 +37,7 @@ def recorded_steps(path: Path) -> Iterator[Step]:
     Raises:
         JournalError: if the journal is damaged, of another version, or a step of it can't be read.
     """
-    for record in read_journal(path):
+    for record in read_journal(path, [STEP]):
         if record.kind != STEP:
             continue
         fields = record.fields

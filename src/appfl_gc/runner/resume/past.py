@@ -233,7 +233,7 @@ def policy_events(path: Path) -> Iterator[tuple[float, decisions.PolicyEvent]]:
     Raises:
         JournalError: if the journal is damaged.
     """
-    for record in read_journal(path):
+    for record in read_journal(path, [POLICY]):
         if record.kind == POLICY:
             try:
                 yield float(record.fields["now"]), policy_event_from_json(record.fields["event"])
