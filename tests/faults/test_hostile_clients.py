@@ -38,7 +38,10 @@ FORGED = {
     "forgotten without end": (PROTOCOL, "error class forgotten, which no site can know"),
     "many metrics": (PROTOCOL, "more than 20000 values"),
     "deep metrics": (PROTOCOL, "nests deeper than 32 levels"),
-    "examples": (REFUSED, r"1,000,000,000,000,000 examples"),
+    "examples": (
+        REFUSED,
+        r"1,000,000,000,000,000 training examples, more than .*max_sample_size allows \(1,000,000\)",
+    ),
     "negative examples": (PROTOCOL, "The sample size is negative"),
     "payload of another": (PROTOCOL, "a payload that is not the one it was to make"),
     "no payload": (PROTOCOL, "The reply has no update"),
@@ -133,3 +136,13 @@ def test_odd_metrics_are_left_out_and_said(attacked: RunResult) -> None:
     assert (
         f"Client {client}: huge, text is not a finite number" in (attacked.run_dir / "server.log").read_text()
     )
+
+
+def test_a_client_that_claims_too_many_examples_is_told_before_training(tmp_path: Path) -> None:
+    """The number of its greeting would weigh against every other client's."""
+    federation = SmallFederation(tmp_path, clients=1)
+    federation.server["fault_tolerance_configs"] = {"max_sample_size": 50}
+    result = run(*federation.write())
+    assert (result.outcome, result.rounds) == (Outcome.FAILED, 0)
+    assert result.error is not None
+    assert result.error.message.startswith("Client Client1: The client says that it has 64 training examples")

@@ -406,7 +406,7 @@ class FederatedRun:
         parts, values, client = self._parts, reply.values, flight.call.identity.client
         if values.get("torch") is not True:
             raise VersionError("The site has no torch, so it can't train.", "pip install torch at the site.")
-        size = as_count(values.get("sample_size"), "The sample size")
+        size = parts.intake.sample_size(reply)
         threads = as_count(values.get("threads"), "The number of threads")
         parts.calls.threads[client] = threads
         parts.ledger.met(client, size)

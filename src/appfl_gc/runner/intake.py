@@ -86,16 +86,26 @@ class Intake:
             raise WireError("The reply has no update.")
         if not any(granted(grant, reference) for grant in self._grants.get(_update_id(call), ())):
             raise WireError("The reply names a payload that is not the one it was to make.")
-        sample_size = as_count(reply.values.get("sample_size"), "The sample size")
-        if self._most_samples is not None and sample_size > self._most_samples:
-            raise UpdateRefusedError(
-                f"The client says that it trained on {sample_size:,} examples, more than "
-                f"fault_tolerance_configs.max_sample_size allows ({self._most_samples:,}).",
-                "Its update would weigh accordingly. Raise the bound if the number is right.",
-            )
+        sample_size = self.sample_size(reply)
         return Landing(
             flight, reply, answered, reference, sample_size, self._slots.take(call.identity.client)
         )
+
+    def sample_size(self, reply: Reply) -> int:
+        """Training examples that ``reply`` tells, of a client or of an update.
+
+        Raises:
+            WireError: if it tells none.
+            UpdateRefusedError: if they are more than a client may have.
+        """
+        sample_size = as_count(reply.values.get("sample_size"), "The sample size")
+        if self._most_samples is not None and sample_size > self._most_samples:
+            raise UpdateRefusedError(
+                f"The client says that it has {sample_size:,} training examples, more than "
+                f"fault_tolerance_configs.max_sample_size allows ({self._most_samples:,}).",
+                "Its updates would weigh accordingly, and the others' less. Raise the bound if the number is right.",
+            )
+        return sample_size
 
     def restore(self, accepted: Accepted) -> None:
         """An update that was accepted before the server began anew lies in its slot again."""
