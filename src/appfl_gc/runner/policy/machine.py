@@ -192,7 +192,7 @@ class FailurePolicy:
             call.forgive()
         if self._ended:
             return [self._end(kind, "The run has ended.", "")]
-        if self._may_retry(call, kind, event.progressed):
+        if self._may_retry(call, kind):
             if event.progressed:
                 # At once, but for a site that says so again and again without working.
                 call.retry_at = max(self._now, call.sent_at + self._settings.retry_seconds)
@@ -209,10 +209,10 @@ class FailurePolicy:
             return not self._roll.is_up(update.client)
         return update.dispatch > self._newest.get(update.client, 0)
 
-    def _may_retry(self, call: OpenCall, kind: ErrorClass, progressed: bool) -> bool:
+    def _may_retry(self, call: OpenCall, kind: ErrorClass) -> bool:
         if not kind.infrastructure or kind is ErrorClass.LATE:
             return False
-        if progressed or kind is ErrorClass.FORGOTTEN or self._settings.on_missing is OnMissing.WAIT:
+        if kind is ErrorClass.FORGOTTEN or self._settings.on_missing is OnMissing.WAIT:
             return True
         return call.failures[kind] <= self._settings.retries_for(kind)
 
