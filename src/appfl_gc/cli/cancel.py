@@ -50,7 +50,7 @@ def cancel(run_dir: Path, seconds: float) -> None:
     directory = RunDirectory(run_dir.absolute())
     past = read_past(directory)
     if past.finished and past.orderly:
-        click.echo(f"The run {run_dir} is finished; there is nothing to cancel.")
+        click.echo("The run is finished; there is nothing to cancel.")
         return
     server = holder(directory.path, _tell)
     if server is not None and _end(directory.path, server, seconds):

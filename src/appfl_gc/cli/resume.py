@@ -135,7 +135,7 @@ def _tell_finished(past: PastRun, output: Output) -> None:
         return
     count = f"{rounds.rounds} round{'' if rounds.rounds == 1 else 's'}"
     click.echo(
-        f"The run {directory.path} is finished after {count}; there is nothing to go on with.\n"
+        f"The run is finished after {count}; there is nothing to go on with.\n"
         f"Its model is {directory.model}"
     )
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from appfl_gc.cli.leftovers import STORES, empty_stores, has_places
+from appfl_gc.cli.leftovers import empty_stores
 from appfl_gc.cli.program import Program
 from appfl_gc.protocol.errors import UsageError
 from appfl_gc.runner.lease import holder
+from appfl_gc.runner.leftovers import STORES, places
 
 OUTPUT = Path("./output")
 
@@ -36,7 +37,7 @@ def clean(run_dirs: tuple[Path, ...], dry_run: bool) -> None:
         if not run_dirs:
             click.echo(f"No run in {OUTPUT} has used a store that needs cleaning.")
     for directory in run_dirs:
-        if has_places(directory) and (found := holder(directory, _tell)) is not None:
+        if any(places(directory)) and (found := holder(directory, _tell)) is not None:
             raise UsageError(
                 f"The run {directory} still runs: {found}. Nothing of it was removed.",
                 f"`appfl-gc cancel {directory}` ends it; a run that ends removes its objects itself.",

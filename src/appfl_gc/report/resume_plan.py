@@ -27,13 +27,13 @@ _WORDS = {
 def print_plan(console: Console, plan: Plan) -> None:
     """What is kept, what becomes of each call, and the checks."""
     past, rounds = plan.past, plan.past.rounds
-    console.print(Text(f"Run {past.run_id or past.directory.path.name}", style="bold"), soft_wrap=True)
+    console.print(Text(f"Run {past.directory.path}", style="bold"), soft_wrap=True)
     for line in (
         f"kept: {_many(rounds.rounds, 'round')} ({_many(rounds.updates, 'update')}), version {past.version} of the "
         f"global model, {seconds_text(past.seconds)} of run",
-        "The server ended the run by itself."
+        "Its server ended it."
         if past.orderly
-        else "The server was killed, or is not heard of.",
+        else "Its server did not end it: that was killed, or its machine.",
     ):
         console.print(Text(f"  {line}"), soft_wrap=True)
     console.print()

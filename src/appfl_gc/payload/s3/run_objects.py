@@ -102,6 +102,15 @@ class RunObjects:
             _each(lambda item: self.delete(str(item["Key"])), items)
         return Swept(len(items), sum(int(item.get("Size", 0)) for item in items), len(uploads))
 
+    def locators(self) -> Iterator[str]:
+        """Of each object.
+
+        Raises:
+            TransferError, UsageError: if the store does not tell.
+        """
+        for item in self._listed("list the run's objects", "list_objects_v2", "Contents"):
+            yield str(item["Key"])[len(self.base) :]
+
     def uploads(self, locator: str = "") -> Iterator[tuple[str, str]]:
         """Name and id of each upload that was not completed: all, or those of one payload."""
         items = self._listed("list the run's uploads", "list_multipart_uploads", "Uploads", locator)

@@ -16,6 +16,7 @@ from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.doctor.row import Row, Subject, answer
 from appfl_gc.runner.doctor.stores import choices_of, store_rows
 from appfl_gc.runner.preflight import client_sites
+from appfl_gc.runner.resume.carried import carried_rows
 from appfl_gc.runner.resume.changes import Change, changes_since, describe
 from appfl_gc.runner.resume.invocation import Invocation
 from appfl_gc.runner.resume.past import OpenCall, PastRun
@@ -116,6 +117,7 @@ def make_plan(past: PastRun, invocation: Invocation, tell: Tell) -> Plan:
     except UsageError as error:
         rows.append(CONFIGURATION.failed("record", error))
     rows += store_rows(STORES, choices_of(federation), tell)
+    rows += carried_rows(STORES, past)
     tokens = (invocation.compute_token, invocation.openid_token)
     rows += _service_rows(past, federation, tokens, at_service, tell)
     local = {client.client_id for client in federation.clients if client.endpoint_id == LOCAL}
@@ -173,10 +175,10 @@ def _fate_of(call: OpenCall, told_to_stop: bool, at_service: AtService, local: b
 def _directory_rows(past: PastRun) -> Iterator[Row]:
     path = past.directory.path
     if os.access(path, os.W_OK):
-        yield DIRECTORY.ok("write", f"{path} can be written.")
+        yield DIRECTORY.ok("write", "It can be written.")
     else:
         yield DIRECTORY.fail(
-            "write", f"{path} can't be written.", "Ask whose it is, or remount it.", ErrorClass.STORAGE
+            "write", "It can't be written.", "Ask whose it is, or remount it.", ErrorClass.STORAGE
         )
     if not past.began:
         yield DIRECTORY.fail(
