@@ -156,11 +156,25 @@ class Failures:
 
     def _retry(self, decision: Retry) -> None:
         update = decision.update
+        self._drop_late(update)
         self._parts.recorder.tell(ClientChanged(update.client, ClientState.RETRYING, update.dispatch))
         if decision.at <= self._parts.clock.now or self._ending.outcome is not None:
             self.send_again(update)
         else:
             self._timers.set(decision.at, update)
+
+    def _drop_late(self, update: UpdateId) -> None:
+        """If ``update`` is still under way, its deadline is over: nobody waits for this attempt any more."""
+        parts = self._parts
+        flight = parts.dispatcher.flight(update.client)
+        if flight is None or flight.call.identity.round != update.dispatch:
+            return
+        parts.dispatcher.forget(update.client)
+        parts.dispatcher.begin(update.client, flight.version)
+        parts.courier.unmark(flight)
+        late = ErrorReport(ErrorClass.LATE, _TOO_LATE)
+        self._calls[update.client] = FailedCall(flight, late)
+        parts.recorder.tell(ClientFailed(update.client, update.dispatch, late, final=False))
 
     def send_again(self, update: UpdateId) -> None:
         """Send the call of ``update``, which failed, as a new attempt, unless it was given up meanwhile."""
