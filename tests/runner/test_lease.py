@@ -235,6 +235,8 @@ def test_a_server_that_stood_still_while_another_took_over_stops(
         first.process.send_signal(signal.SIGCONT)
         assert first.says() == "lost"
         mine = now(tmp_path)
+        # Its own file says so too: what it reads there no network file system keeps from it.
+        assert json.loads((tmp_path / LEASES / "1.json").read_text())["token"] == mine.token
         first.go()  # it ends
         first.process.wait(DEADLINE)
         assert (now(tmp_path).token, now(tmp_path).over) == (mine.token, False)
