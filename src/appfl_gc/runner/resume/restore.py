@@ -175,7 +175,7 @@ def restore(
         parts.courier.evict(client, reference)
     for at, _ in past.timers.all():
         run.timers.set(at, Timer())
-    if past.started and parts.scheduler.counts is Counts.ROUNDS and (past.open or past.wanted):
+    if past.open and parts.scheduler.counts is Counts.ROUNDS:
         parts.recorder.tell(RoundStarted(past.rounds.rounds + 1))
     attached = _take_up_calls(run, parts, past, capabilities)
     for update in sorted(past.unjudged):
