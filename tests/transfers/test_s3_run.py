@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from appfl_gc.protocol.errors import TransferError, UsageError
-from appfl_gc.runner.events import ClientTrained, Outcome, RunEvent
+from appfl_gc.protocol.errors import ErrorClass, TransferError, UsageError
+from appfl_gc.runner.events import ClientFailed, ClientTrained, Outcome, RoundFinished, RunEvent
 from tests.fault_proxy import Fault, FaultProxy
 from tests.runner.conftest import Heard, model_bits, train
 from tests.s3_server import SECRET_KEY, S3Server
@@ -39,9 +39,10 @@ def test_the_bits_are_those_of_a_run_by_files_and_nothing_is_left(
     assert model_bits(result) == by_files
     assert s3_server.keys(BUCKET) == ["somebody/else"]
     assert s3_server.uploads(BUCKET) == []
-    # Beside what `check` tries: one upload of each of the two models, and one of each update.
+    # Beside what `check` tries: one upload of each of the two models, one of each update, a mark for each call.
     ups = [path for path in requests_of(proxy, "PUT") if is_whole(path)]
-    assert len(ups) == 2
+    assert len([path for path in ups if "X-Amz-" in path]) == 2
+    assert len([path for path in ups if "X-Amz-" not in path]) == len(TRAINED)
     parts = {path.partition("?")[0] for path in requests_of(proxy, "PUT") if is_part(path)}
     assert len(parts) == len(TRAINED) + 1
 
@@ -169,3 +170,26 @@ def test_a_wrong_secret_is_told_without_it(
         train(s3.federation)
     assert "not-the-secret" not in str(caught.value)
     assert "secret" in str(caught.value).lower()
+
+
+@pytest.mark.chaos
+def test_a_late_client_is_stopped_through_the_bucket(
+    s3: Stored, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPFL_GC_SITE_LOOK_SECONDS", "0.2")
+    federation = s3.federation
+    # Both clients share one worker, and the late one's steps take minutes.
+    federation.client[1]["train_configs"] = {"num_local_steps": 200_000}
+    federation.server["fault_tolerance_configs"] = {"quorum": 1, "deadline_seconds": 3}
+    checkpoints: list[Path] = []
+
+    def look(event: RunEvent) -> None:
+        if isinstance(event, RoundFinished):
+            checkpoints.extend(federation.directory.glob("output/*/local/**/*.checkpoint"))
+
+    heard = Heard(look)
+    result = train(federation, heard=heard)
+    assert (result.outcome, result.rounds) == (Outcome.PARTIAL, 2)
+    assert [failure.error.error_class for failure in heard.of(ClientFailed)] == [ErrorClass.LATE]  # type: ignore[attr-defined]
+    assert checkpoints, "it was stopped, and did not just come to its end"
+    assert set(s3_server.keys(BUCKET)) <= {"somebody/else"} and s3_server.uploads(BUCKET) == []
