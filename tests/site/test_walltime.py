@@ -15,6 +15,8 @@ QSTAT = """\
 Job Id: 4711.polaris-pbs-01
     Job_Name = parsl.block-0
     Job_Owner = someone@polaris-login-02
+    Error_Path = polaris-login-02:/home/someone/a/very/long/name/of/a/file/which/i
+\tResource_List.walltime = 99:00:00
 {used}    job_state = R
     queue = small
     Resource_List.ncpus = 64

@@ -13,7 +13,7 @@ from appfl_gc.site.process import seconds_of_this_process
 SLURM_END = "SLURM_JOB_END_TIME"
 PBS_JOB = "PBS_JOBID"
 _PBS_SECONDS = 20.0
-_ATTRIBUTE = re.compile(r"^\s+([A-Za-z_.]+) = (.*)$")
+_ATTRIBUTE = re.compile(r" {4}([A-Za-z_.]+) = (.*)")
 
 
 def must_be_asked(environ: Mapping[str, str] = os.environ) -> bool:
@@ -80,10 +80,10 @@ def _configured(configured: float | None) -> float | None:
 
 
 def _attributes(text: str) -> dict[str, str]:
-    """The lines ``    name = value`` of the first job; a long value goes on in lines that begin with a tab."""
+    """The lines ``    name = value`` of the first job; what a long value goes on with begins with a tab."""
     told: dict[str, str] = {}
-    for line in text.replace("\n\t", "").splitlines():
-        found = _ATTRIBUTE.match(line)
+    for line in text.splitlines():
+        found = _ATTRIBUTE.fullmatch(line)
         if found is not None:
             told.setdefault(found.group(1), found.group(2).strip())
     return told
