@@ -27,7 +27,7 @@ def give(project: Project, block: str) -> None:
         ("retries: {tranfer: 3}", "no class of failure `tranfer`", "`transfer`"),
         ("retries: {xyz: 3}", "no class of failure `xyz`", "worker_lost"),
         ("retries: {user_error: 3}", "`user_error` has no number of retries", "worker_lost"),
-        ("retries: {late: 3}", "`late` has no number of retries", "worker_lost"),
+        ("retries: {forgotten: 3}", "`forgotten` has no number of retries", "worker_lost"),
         ("retries: {transfer: 1.5}", "at least 0, found 1.5", ""),
         ("retries: {transfer: -1}", "at least 0, found -1", ""),
         ("retries: {transfer: true}", "at least 0, found True", ""),

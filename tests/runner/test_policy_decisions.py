@@ -236,7 +236,9 @@ def test_waiting_does_not_end_an_asynchronous_run_while_somebody_may_come_back()
 def test_who_is_late_is_given_up_as_soon_as_the_round_has_its_quorum() -> None:
     playing = Playing("abcd", sent="abcd", quorum=2, deadline_seconds=60.0)
     playing.hear(Accepted(up("a")), at=5)
-    assert playing.hear(Due(), at=60) == []
+    retried = [playing.hear(Due(), at=60) for _ in "bcd"]
+    assert retried == [[Retry(up(client), 60.0)] for client in "bcd"]
+    playing.hear(*(Sent(up(client), 0) for client in "bcd"))
     assert playing.hear(Accepted(up("b")), at=100) == [
         SetAside("c", 700.0),
         GiveUp(up("c"), ErrorClass.LATE, cancel=True),
@@ -271,17 +273,48 @@ def test_pauses_and_all_attempts_count_to_one_deadline() -> None:
     assert playing.hear(Due(), at=90)[1:] == [GiveUp(up("b"), ErrorClass.LATE, cancel=True)]
 
 
-def test_who_turns_out_to_have_waited_in_a_queue_is_not_late() -> None:
-    playing = Playing("abc", sent="abc", quorum=2, deadline_seconds=60.0)
-    playing.hear(Due(), at=60)
-    playing.hear(Running(up("c")), at=61)
-    given_up = [
-        one.update
-        for one in playing.hear(Accepted(up("a")), Accepted(up("b")), at=62)
-        if isinstance(one, GiveUp)
-    ]
-    assert given_up == []
-    assert [one.update for one in playing.hear(Due(), at=121) if isinstance(one, GiveUp)] == [up("c")]
+@pytest.mark.parametrize("on_missing", [OnMissing.DROP, OnMissing.REPLACE])
+def test_a_round_without_its_quorum_tries_the_late_again_and_then_does_without(on_missing: OnMissing) -> None:
+    playing = Playing(
+        "abc", drawn=2, sent="ab", quorum=1, retries=1, deadline_seconds=60.0, on_missing=on_missing
+    )
+    assert playing.hear(Due(), at=60) == [Retry(up("a"), 60.0)]
+    playing.hear(Sent(up("a"), 0), Running(up("a")), at=70)
+    assert playing.hear(Due(), at=70) == [Retry(up("b"), 70.0)]
+    playing.hear(Sent(up("b"), 0), at=80)
+    assert playing.hear(Due(), at=129) == []
+    given_up = playing.hear(Due(), at=130)
+    replace = on_missing is OnMissing.REPLACE
+    assert GiveUp(up("a"), ErrorClass.LATE, replace, cancel=True) in given_up
+    assert playing.hear(Due(), at=139) == []
+    assert playing.hear(Accepted(up("b")), at=139) == []
+
+
+def test_a_round_that_needs_who_is_late_ends_the_run_when_the_retries_are_used_up() -> None:
+    playing = Playing("ab", sent="ab", quorum=2, retries_of={ErrorClass.LATE: 0}, deadline_seconds=60.0)
+    playing.hear(Accepted(up("a")))
+    (end,) = playing.hear(Due(), at=60)
+    assert isinstance(end, EndRun)
+    assert end.error_class is ErrorClass.LATE
+
+
+def test_with_wait_who_is_late_is_tried_again_without_end() -> None:
+    playing = Playing("ab", sent="ab", quorum=2, deadline_seconds=60.0, on_missing=OnMissing.WAIT)
+    playing.hear(Accepted(up("a")))
+    for number in range(1, 20):
+        assert playing.hear(Due(), at=60.0 * number) == [Retry(up("b"), 60.0 * number)]
+        playing.hear(Sent(up("b"), 0))
+
+
+def test_a_call_that_waits_for_its_retry_at_the_deadline_is_not_tried_again_twice() -> None:
+    playing = Playing("ab", sent="ab", quorum=2, deadline_seconds=60.0)
+    playing.retries("a", LOST, 1)
+    assert playing.fail("a", at=58) == [Retry(up("a"), 63.0)]
+    assert playing.hear(Due(), at=60) == [Retry(up("b"), 60.0)]
+    assert playing.hear(Due(), at=60) == []
+    playing.hear(Sent(up("b"), 0), Sent(up("a"), 0), at=63)
+    assert playing.hear(Due(), at=122) == []
+    assert [playing.hear(Due(), at=123) for _ in "ab"] == [[Retry(up("b"), 123.0)], [Retry(up("a"), 123.0)]]
 
 
 def test_without_rounds_each_late_call_is_given_up_by_itself() -> None:

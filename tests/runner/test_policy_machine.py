@@ -136,6 +136,9 @@ class AnyFailure(RuleBasedStateMachine):
         match decision:
             case Retry(update, at):
                 assert at >= self.now
+                if update.client in self.busy:
+                    self.check_what_is_late(update)
+                    self.paused[update.client] = (self.busy.pop(update.client).update, math.inf)
                 assert self.paused.pop(update.client) == (update, math.inf), (
                     "at most one retry is decided at a time"
                 )
@@ -162,13 +165,24 @@ class AnyFailure(RuleBasedStateMachine):
             case WakeAt(at):
                 heapq.heappush(self.alarms, at)
 
+    def check_what_is_late(self, update: UpdateId) -> None:
+        """A call that did not fail is tried again if it is late, and its round needs it."""
+        assert isinstance(self.history[-1][1], Due)
+        assert self.rounds
+        assert self.arrived < self.policy.needed
+        failures = self.failures.setdefault(update, Counter())
+        failures[ErrorClass.LATE] += 1
+        without_end = self.settings.on_missing is OnMissing.WAIT
+        assert without_end or failures[ErrorClass.LATE] <= self.settings.retries
+
     def check_the_end(self) -> None:
         """A run ends for too few clients, or for a round that can't have its quorum."""
         event = self.history[-1][1]
         too_few = len(self.policy.active) - 1 < max(self.policy.needed, self.settings.stop_below)
         calls = [sent.update for sent in self.busy.values()] + [update for update, _ in self.paused.values()]
         possible = self.arrived + sum(update.dispatch != 0 for update in calls) - 1
-        lost = self.rounds and isinstance(event, Failed) and event.update.dispatch != 0
+        greeting = isinstance(event, Failed) and event.update.dispatch == 0
+        lost = self.rounds and isinstance(event, Failed | Due) and not greeting
         assert too_few or (lost and possible < self.policy.needed)
 
     def give_up(self, decision: GiveUp) -> None:

@@ -12,8 +12,8 @@ from appfl_gc.config.typing_check import TypedCheck
 from appfl_gc.protocol.errors import ErrorClass
 
 BLOCK = "fault_tolerance_configs"
-UNCOUNTED = (ErrorClass.LATE, ErrorClass.FORGOTTEN)
-"""Classes that have no number of retries: what is late is given up, and what was forgotten is always sent again."""
+UNCOUNTED = ErrorClass.FORGOTTEN
+"""The class that has no number of retries: what was forgotten is always sent again."""
 
 
 def check_fault_tolerance(server: ServerConfigs, check: TypedCheck) -> None:
@@ -58,7 +58,7 @@ def _check_quorum(given: FaultToleranceConfigs, server: ServerConfigs, check: Ty
 
 
 def _check_classes(retries: Mapping[str, object], check: TypedCheck) -> None:
-    counted = [kind.value for kind in ErrorClass if kind.infrastructure and kind not in UNCOUNTED]
+    counted = [kind.value for kind in ErrorClass if kind.infrastructure and kind is not UNCOUNTED]
     for name, number in retries.items():
         place = (BLOCK, "retries", name)
         if name not in counted:

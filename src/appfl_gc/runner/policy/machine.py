@@ -53,8 +53,9 @@ class FailurePolicy:
     on with too few clients while some of them are greeted again later. Rounds can't wait in that way: they would be
     closed with fewer updates than the quorum.
 
-    A call that misses its deadline is given up as soon as its round has its quorum, where there are no rounds at once.
-    It is not replaced.
+    A call that misses its deadline is given up if its round has its quorum, and where there are no rounds. A round
+    that has not tries it again, with a new deadline, as often as ``settings`` allow for ``LATE``, and does without it
+    as soon as it can.
 
     Before training begins, what would fail again ends the run: nothing is lost yet. Once a run has ended, every
     further failure says so again, until ``Resumed``.
@@ -138,6 +139,7 @@ class FailurePolicy:
             self._open(update, version)
         else:
             call.sent(self._now)
+            self._watch(call)
 
     def _open(self, update: UpdateId, version: int) -> OpenCall:
         limit = None if update.dispatch == GREETING else self._settings.deadline_seconds
@@ -155,19 +157,15 @@ class FailurePolicy:
         call = self._calls.get(update)
         if call is not None:
             call.queued()
-            if call.due_at is None:
-                self._round.in_time(call)
 
     def _running(self, update: UpdateId) -> None:
         call = self._calls.get(update)
         if call is not None and call.stage is not Stage.RUNNING:
             call.running(self._now)
-            if call.due_at is not None and call.due_at > self._now:
-                self._round.in_time(call)
             self._watch(call)
 
     def _watch(self, call: OpenCall) -> None:
-        if call.due_at is not None and not call.late:
+        if call.due_at is not None:
             self._alarms.set(call.due_at, call.update)
 
     def _accepted(self, update: UpdateId) -> list[Decision]:
@@ -232,8 +230,8 @@ class FailurePolicy:
         return (
             self._rounds
             and self._settings.on_missing is OnMissing.REPLACE
-            and kind is not ErrorClass.LATE
             and self._round.has(call)
+            and not (kind is ErrorClass.LATE and self._round.arrived >= self.needed)
             and self._round.spare > 0
         )
 
@@ -333,7 +331,21 @@ class FailurePolicy:
         if not (self._rounds and self._round.has(call)):
             return self._give_up(call, ErrorClass.LATE)
         self._round.is_late(call)
-        return self._give_up_the_late()
+        return (
+            self._give_up_the_late() if self._round.arrived >= self.needed else self._try_the_late_again(call)
+        )
+
+    def _try_the_late_again(self, call: OpenCall) -> list[Decision]:
+        """The round can't do without ``call`` yet: perhaps its site hangs."""
+        waits_for_a_retry = call.stage is Stage.PAUSED
+        used_up = call.failures[ErrorClass.LATE] >= self._settings.retries_for(ErrorClass.LATE)
+        if not waits_for_a_retry and used_up and self._settings.on_missing is not OnMissing.WAIT:
+            return self._give_up(call, ErrorClass.LATE)
+        call.missed(self._settings.deadline_seconds)
+        if waits_for_a_retry:
+            return []
+        call.retry_at = self._now
+        return [Retry(call.update, self._now)]
 
     def _give_up_the_late(self) -> list[Decision]:
         """Once the round has its quorum, it does without those that are late, one after the other."""

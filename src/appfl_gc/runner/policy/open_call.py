@@ -36,7 +36,7 @@ class OpenCall:
         left: seconds to the deadline when the present attempt was sent; None if there is none.
         due_at: second of the run at which it is late; None while it waits in a queue, or if there is no deadline.
         stage: where it is.
-        late: its deadline has passed, and its round can't do without it yet.
+        late: a deadline of it has passed: its round does without it as soon as it can.
         retry_at: while it is paused, when it is sent again.
         failures: of each class since it last got further.
         in_a_row: how many these are together.
@@ -62,7 +62,9 @@ class OpenCall:
         """Another attempt goes out."""
         self.stage = Stage.SENT
         self.sent_at = now
-        if self.due_at is not None:
+        if self.due_at is None:
+            self._count_from(now)
+        else:
             self.left = self.due_at - now
 
     def queued(self) -> None:
@@ -84,6 +86,12 @@ class OpenCall:
         self.in_a_row += 1
         if self.due_at is None:
             self._count_from(now)
+
+    def missed(self, limit: float | None) -> None:
+        """Its deadline has passed, and it is tried again: ``limit`` seconds are left from when it is sent."""
+        self.failures[ErrorClass.LATE] += self.stage is not Stage.PAUSED
+        self.stage = Stage.PAUSED
+        self.due_at, self.left = None, limit
 
     def forgive(self) -> None:
         """Failures so far do not count any more."""

@@ -76,7 +76,7 @@ class PolicySettings:
 
     def retries_for(self, error_class: ErrorClass) -> int:
         """How often a call is tried again after failures of ``error_class``; 0 for what would fail again."""
-        if not error_class.infrastructure or error_class is ErrorClass.LATE:
+        if not error_class.infrastructure:
             return 0
         return self.retries_of.get(error_class, self.retries)
 
