@@ -31,6 +31,7 @@ def test_every_event_is_one_object_with_its_name_and_fields() -> None:
     assert objects[0] == {
         "event": "run_started", "at": 0.0, "run_id": "run-1", "run_dir": "/data/output/run-1",
         "clients": ["A", "B"], "epochs": 1, "counts": "rounds", "model_bytes": 4_800_040, "parameters": 1_199_882,
+        "rounds_done": 0, "updates_done": 0,
     }  # fmt: skip
     changed = next(line for line in objects if line["event"] == "client_changed")
     assert changed["state"] == "ready"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,15 @@ from rich.console import Console
 
 from appfl_gc.report.live_view import done_share, view
 from appfl_gc.report.progress import RunProgress
-from appfl_gc.runner.events import ClientChanged, ClientState, Logged, PayloadMoving, RoundStarted, RunEvent
+from appfl_gc.runner.events import (
+    ClientChanged,
+    ClientState,
+    Logged,
+    PayloadMoving,
+    RoundStarted,
+    RunEvent,
+    TaskProgressed,
+)
 from tests.report.sample_run import BUG, Clock, round_events, set_aside, started, trained, updates_run
 
 
@@ -68,6 +77,21 @@ def test_it_shows_run_round_clients_and_log() -> None:
     row = next(line for line in text.splitlines() if line.startswith("A "))
     assert " ".join(row.split()) == "A ● arrived 1 100 0.2500 90.00 1.0 MB 2.0 MB 1.0 s 2.0 s 0.5 s"
     assert "B: hello" in text
+
+
+def test_how_far_a_site_is_shows_while_it_works() -> None:
+    progress = progress_of(
+        started(), ClientChanged("A", ClientState.WORKING, 1), TaskProgressed("A", 1, 31, 50)
+    )
+    assert "working 62%" in drawn(progress)
+    progress.apply(ClientChanged("A", ClientState.ARRIVED, 1))
+    assert "%" not in next(line for line in drawn(progress).splitlines() if line.startswith("A "))
+
+
+def test_a_run_that_goes_on_begins_where_it_was() -> None:
+    progress = progress_of(replace(started(rounds=4), rounds_done=3, updates_done=6))
+    assert done_share(progress) == 0.75
+    assert "Round 3 of 4" in drawn(progress)
 
 
 def test_a_failure_is_in_the_log_beneath() -> None:
