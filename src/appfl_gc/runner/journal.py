@@ -19,6 +19,7 @@ from typing import Any
 
 from appfl_gc.payload.files import sync_directory, write_all
 from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.wire import as_finite
 
 JOURNAL_VERSION = 2
 STEP = "step"
@@ -148,7 +149,8 @@ def read_journal(path: Path, kinds: Collection[str] = ()) -> Iterator[Record]:
             record = _parsed(body, end)
             if record is None or record.number != expected:
                 raise JournalError(
-                    f"{path}:{expected + 1} is not record {expected} of a journal, which is damaged.", _DAMAGED
+                    f"{path}:{expected + 1} is not record {expected} of a journal, which is damaged.",
+                    _DAMAGED,
                 )
             if record.kind == "journal" and record.fields.get("version") != JOURNAL_VERSION:
                 raise JournalError(
@@ -169,7 +171,7 @@ def _parsed(body: bytes, end: int) -> Record | None:
     except (ValueError, RecursionError):
         return None
     match parts:
-        case [int(number), int() | float() as at, str(kind), dict(fields)]:
-            return Record(number, float(at), kind, fields, end)
+        case [int(number), at, str(kind), dict(fields)] if (seconds := as_finite(at)) is not None:
+            return Record(number, seconds, kind, fields, end)
         case _:
             return None
