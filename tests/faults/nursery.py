@@ -69,12 +69,6 @@ class Job:
     real_workers: bool = False
     name: str = ""
 
-    @property
-    def run_dir(self) -> Path:
-        """The directory of the one run that was begun."""
-        (found,) = self.output.iterdir()
-        return found
-
 
 class Nursery:
     """A process that forks servers. Use it as a context; its servers end with it.

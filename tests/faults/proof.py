@@ -72,35 +72,51 @@ class Bench:
     federation: SmallFederation
     job: Job
     trainings: Path
+    runs: Path
     bits: bytes = b""
-    records: int = 0
     kinds: tuple[str, ...] = ()
 
     @classmethod
-    def make(cls, nursery: Nursery, trainings: Path, federation: SmallFederation, **job: Any) -> Bench:
-        """Write the files, and run the job once undisturbed."""
+    def make(
+        cls,
+        nursery: Nursery,
+        trainings: Path,
+        federation: SmallFederation,
+        runs: Path | None = None,
+        **job: Any,
+    ) -> Bench:
+        """Write the files, and run the job once undisturbed; runs lie in ``runs``."""
         server, clients = federation.write()
-        bench = cls(nursery, federation, Job(server, clients, Path(), **job), trainings)
+        bench = cls(
+            nursery,
+            federation,
+            Job(server, clients, Path(), **job),
+            trainings,
+            runs or federation.directory / "runs",
+        )
         calm = bench.fresh("undisturbed")
         served = nursery.run(calm.job)
         assert served.outcome == "finished", served
-        run_dir = nursery.inside(calm.job.output) / str(served.run_dir and served.run_dir.name)
-        kinds = tuple(record.kind for record in read_journal(run_dir / "journal.jsonl"))
-        return replace(
-            bench, bits=(run_dir / "model.safetensors").read_bytes(), records=len(kinds), kinds=kinds
-        )
+        kinds = tuple(record.kind for record in read_journal(calm.run_dir / "journal.jsonl"))
+        return replace(bench, bits=(calm.run_dir / "model.safetensors").read_bytes(), kinds=kinds)
+
+    @property
+    def records(self) -> int:
+        """Of the journal of the undisturbed run."""
+        return len(self.kinds)
 
     def fresh(self, name: str) -> Bench:
         """The same with an output directory of its own, and nothing trained yet."""
         self.trainings.unlink(missing_ok=True)
-        output = self.federation.directory / "runs" / name
-        output.mkdir(parents=True)
+        output = self.runs / name
+        self.nursery.inside(output).mkdir(parents=True)
         return replace(self, job=replace(self.job, output=output))
 
     @property
     def run_dir(self) -> Path:
-        """Of the one run."""
-        return self.job.run_dir
+        """The directory of the one run that was begun."""
+        (found,) = self.nursery.inside(self.job.output).iterdir()
+        return found
 
     def begun(self) -> Counter[Task]:
         """How often each task was begun."""
