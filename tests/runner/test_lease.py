@@ -13,7 +13,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -224,6 +226,34 @@ def test_of_two_that_take_it_at_once_one_wins(tmp_path: Path, taker: Callable[..
     assert f"process {winner.process.pid} on" in said[takers.index(loser)]
 
 
+def test_of_two_that_have_both_found_it_free_one_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(tmp_path, json.dumps(started_at(1).to_json()))
+    judge, both = lease_module._holder, threading.Barrier(2, timeout=DEADLINE)
+    met = threading.local()
+
+    def judge_at_once(*arguments: Any) -> Holder | None:
+        found = judge(*arguments)
+        if not hasattr(met, "other"):
+            met.other = both.wait()
+        return found
+
+    monkeypatch.setattr(lease_module, "_holder", judge_at_once)
+
+    def take() -> str:
+        try:
+            with Lease(tmp_path, unlost):
+                both.wait()
+                return "taken"
+        except LeaseHeldError:
+            both.wait()
+            return "held"
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(lambda _: take(), range(2))) == ["held", "taken"]
+
+
 def test_a_server_that_stood_still_while_another_took_over_stops(
     tmp_path: Path, taker: Callable[..., Taker]
 ) -> None:
@@ -247,9 +277,11 @@ def test_what_only_the_holder_may_write_is_refused_after_standing_still(tmp_path
     with Lease(tmp_path, lost.put, period=PERIOD) as lease:
         other = dataclasses.replace(Holder.here(), token="other")
         leave(tmp_path, json.dumps(other.to_json()), number=2)
+        request_stop(tmp_path, other)
         assert "was taken over by process" in lost.get(timeout=DEADLINE)
         until(lambda: _refuses(lease))
     assert (now(tmp_path).token, now(tmp_path).over) == ("other", False)
+    assert (tmp_path / STOP_FILE).exists()
     assert lost.empty()
 
 
