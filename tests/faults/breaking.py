@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import os
+import re
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 
 from appfl_gc.payload import arena
 from appfl_gc.runner.journal import Journal
+
+PAYLOAD = re.compile(r"[0-9a-f]{32}\.safetensors")
+"""Names of files in a run directory's payload store."""
 
 
 def _end(number: int = signal.SIGKILL) -> None:
@@ -48,6 +52,11 @@ def _nth(number: int, act: Callable[[], None]) -> Callable[[], None]:
     return count
 
 
+def _directory_of(journal: Journal) -> Path:
+    """The run's directory."""
+    return Path(f"/proc/self/fd/{journal._descriptor}").readlink().parent
+
+
 def _nothing() -> None:
     """Nothing is broken here."""
 
@@ -64,18 +73,20 @@ def kill_before_record(number: int) -> None:
 
 def signal_at(kind: str, number: int, signum: int = signal.SIGKILL) -> None:
     """Send this process a signal after its ``number``-th record of ``kind``."""
-    _at(kind, number, lambda: _end(signum))
+    _at(kind, number, lambda directory: _end(signum))
 
 
-def _at(kind: str, number: int, act: Callable[[], None]) -> None:
-    """Do something after the ``number``-th record of ``kind``."""
-    count = _nth(number, act)
+def _at(kind: str, number: int, act: Callable[[Path], None]) -> None:
+    """Do something with the run directory after the ``number``-th record of ``kind``."""
+    left = number
     append = Journal.append
 
     def changed(self: Journal, at: float, of: str, **fields: Any) -> None:
+        nonlocal left
         append(self, at, of, **fields)
-        if of == kind:
-            count()
+        left -= of == kind
+        if of == kind and left == 0:
+            act(_directory_of(self))
 
     Journal.append = changed  # type: ignore[method-assign]
 
@@ -131,7 +142,7 @@ def lose_power_after_record(number: int) -> None:
 
     def cut() -> None:
         (journal,) = opened
-        directory = Path(f"/proc/self/fd/{journal._descriptor}").readlink().parent
+        directory = _directory_of(journal)
         os.ftruncate(
             journal._descriptor, (synced + journal._end + 1) // 2 if journal._end > synced else synced
         )
@@ -152,9 +163,20 @@ def lose_power_after_record(number: int) -> None:
 def fill_disk_at(kind: str, number: int, directory: str) -> None:
     """After the ``number``-th record of ``kind`` the file system of ``directory`` is full."""
 
-    def fill() -> None:
+    def fill(run_directory: Path) -> None:
         with contextlib.suppress(OSError), Path(directory, "filler").open("wb", 0) as file:
             while True:
                 file.write(bytes(4096))
 
     _at(kind, number, fill)
+
+
+def remove_payloads_at(kind: str, number: int) -> None:
+    """After the ``number``-th record of ``kind`` everything that the payload store holds is gone."""
+
+    def remove(directory: Path) -> None:
+        for path in (directory / "payloads").iterdir():
+            if PAYLOAD.fullmatch(path.name):
+                path.unlink()
+
+    _at(kind, number, remove)

@@ -66,7 +66,9 @@ def test_a_directory_that_cannot_be_written(bench: Bench) -> None:
     assert bench.nursery.run(bench.job, Break("signal_at", ("arrived", 5))).killed
     death = AtDeath.of(bench)
     # The dead server's workers end a moment after it, with files open.
-    bench.nursery.shell(f"for i in $(seq 100); do mount -o remount,ro {disk} && exit; sleep 0.1; done; exit 1")
+    bench.nursery.shell(
+        f"for i in $(seq 100); do mount -o remount,ro {disk} && exit; sleep 0.1; done; exit 1"
+    )
     try:
         served = bench.nursery.resume(bench.job)
         assert served.error_class == "storage", served

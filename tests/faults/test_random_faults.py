@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import re
 import shutil
 import signal
 import time
@@ -18,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.faults.breaking import PAYLOAD
 from tests.faults.nursery import DEADLINE, Nursery, Served
 from tests.faults.proof import Bench, check_replays, counted
 from tests.faults.table import record
@@ -27,7 +27,6 @@ pytestmark = pytest.mark.chaos
 
 PATIENT = {"retries": 1000, "retry_seconds": 0.01, "on_missing": "wait"}
 """Nobody is set aside, so that the bits are those of an undisturbed run."""
-PAYLOAD = re.compile(r"[0-9a-f]{32}\.safetensors")
 MOST_GROWTH = 20_000
 """Bytes a round by which a server's memory may grow on average."""
 

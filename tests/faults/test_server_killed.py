@@ -13,7 +13,7 @@ from appfl_gc.runner.resume.past import read_past
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.timers import Timers
 from tests.faults.nursery import Break, Nursery, Served
-from tests.faults.proof import AtDeath, Bench, check_as_undisturbed, counted
+from tests.faults.proof import AtDeath, Bench, check_as_undisturbed, check_replays, counted
 from tests.faults.table import record
 
 GLOBAL_MODEL = "appfl_gc.runner.global_model:GlobalModel"
@@ -234,6 +234,14 @@ def test_an_update_that_did_not_survive_is_asked_for_again(
     assert bench.nursery.resume(bench.job).outcome == "finished"
     check_as_undisturbed(bench, death)
     record("an update that the server kept is gone or damaged", 1, "same bits", "nothing: the site has it")
+
+
+def test_payloads_that_are_purged_from_their_store_are_made_again(by_files: Bench) -> None:
+    bench = by_files.fresh("purged")
+    assert bench.nursery.run(bench.job, Break("remove_payloads_at", ("dispatch", 5))).outcome == "finished"
+    assert (bench.run_dir / "model.safetensors").read_bytes() == bench.bits
+    check_replays(bench)
+    record("every payload removed from its store", 1, "same bits", "the trainings of a round")
 
 
 @pytest.mark.chaos

@@ -185,12 +185,21 @@ class Failures:
             parts.dispatcher.done(update.client)
             return
         del self._calls[update.client]
+        self._doubt_model(failed)
         again = parts.calls.again(failed.flight.call, failed.error.error_class, failed.held)
         self.judge(Sent(update, failed.flight.version))
         if failed.greeting:
             parts.outgoing.greet_again(again, self._parts.clock.now)
         else:
             parts.outgoing.request([(again, failed.flight.version)])
+
+    def _doubt_model(self, failed: FailedCall) -> None:
+        """If payloads failed to move a second time, the model may be gone from its store, as after a purge."""
+        call, parts = failed.flight.call, self._parts
+        model = call.payloads.get("model")
+        second = failed.error.error_class is ErrorClass.TRANSFER and call.identity.attempt > 1
+        if second and not failed.held and model is not None:
+            parts.model.doubt(failed.flight.version, parts.routes.of(failed.update.client), model)
 
     def _give_up(self, decision: GiveUp) -> None:
         """Nothing comes of a dispatch any more; where its site may still be at it, it is told to stop."""

@@ -89,6 +89,14 @@ class GlobalModel:
                     self._refs.setdefault(version, {})[route] = known
         return known
 
+    def doubt(self, version: int, route: Route, reference: Ref) -> None:
+        """Sites can't get ``version`` by ``reference``: the next call on ``route`` has it put there anew."""
+        with self._lock:
+            if self._refs.get(version, {}).get(route) != reference:
+                return
+            del self._refs[version][route]
+            self._inherited.setdefault(version, []).append(partial(route.stores.evict, reference))
+
     def _encoded(self, version: int, route: Route) -> Encoded:
         file = self._files[version]
         payload: Encoded = MappedFile(file, CODEC)
