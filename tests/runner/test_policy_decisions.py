@@ -230,6 +230,14 @@ def test_waiting_does_not_end_an_asynchronous_run_while_somebody_may_come_back()
     assert isinstance(playing.hear(Failed(UpdateId("b", 0), NAN))[0], EndRun)
 
 
+def test_rounds_do_not_wait_for_clients_that_may_come_back() -> None:
+    playing = Playing("ab", sent="ab", quorum=1, on_missing=OnMissing.WAIT, deadline_seconds=10.0)
+    playing.hear(Accepted(up("a")))
+    assert playing.hear(Due(), at=10)[0] == SetAside("b", 610.0)
+    playing.hear(Folded(1), Sent(UpdateId("a", 2), 1))
+    assert isinstance(playing.hear(Failed(UpdateId("a", 2), NAN))[0], EndRun)
+
+
 # Deadlines
 
 
