@@ -3,7 +3,7 @@
 A task that is tried again with the same request, in another worker or another job, begins where the last one left off
 and ends with the same bits. Losing a checkpoint costs work, never correctness.
 
-A file is a header of ``HEADER`` bytes, which says in JSON what follows (version, versions of torch and Python, steps,
+A file is a header of ``HEADER`` bytes, which says in JSON what follows (version, versions of who wrote it, steps,
 bytes, checksum), and the state as ``torch.save`` writes it. It is read with ``weights_only``, which executes nothing.
 """
 
@@ -27,6 +27,7 @@ from appfl_gc.protocol.wire import Json, WireError, as_count, as_object, as_text
 from appfl_gc.site.outbox import TORN_DAYS
 from appfl_gc.site.paths import digest
 from appfl_gc.site.policy import OutboxLimits
+from appfl_gc.version import VERSION as VERSION_OF_PROGRAM
 
 VERSION = 1
 HEADER = 1024
@@ -242,7 +243,7 @@ def _about(header: bytes) -> dict[str, Json]:
     if about.get("version") != VERSION:
         raise ValueError(f"it was written in version {about.get('version')!r} of its format.")
     if any(about.get(name) != value for name, value in _written_by().items()):
-        raise ValueError("it was written by another version of torch or Python.")
+        raise ValueError("it was written by another version of torch or Python, or of this program.")
     return about
 
 
@@ -250,7 +251,11 @@ def _written_by() -> dict[str, Json]:
     """What must be the same for the same bits, beside the machine."""
     import torch
 
-    return {"torch": str(torch.__version__), "python": platform.python_version()}
+    return {
+        "appfl_gc": VERSION_OF_PROGRAM,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
 
 
 class _Summed(io.RawIOBase):

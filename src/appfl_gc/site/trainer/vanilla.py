@@ -119,7 +119,10 @@ class VanillaTrainer(BaseTrainer):
             self._record(TrainRow(0, 0, spent, received, spent), progress, settings, round_)
         work = _Work(settings, stream, self.start_steps(settings), progress, watch)
         if saved is not None:
-            self._continue(saved, work)
+            try:
+                self._continue(saved, work)
+            except (LookupError, TypeError, ValueError, RuntimeError) as error:
+                raise CheckpointUnfitError(f"It does not fit: {type(error).__name__}: {error}") from error
             watch.before = progress.steps
         more = True
         while more:
