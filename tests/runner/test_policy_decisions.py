@@ -203,6 +203,13 @@ def test_a_client_replaces_one_call_only() -> None:
     assert playing.fail("d", NAN) == [SetAside("d", None), GiveUp(up("d"), NAN)]
 
 
+def test_as_many_calls_are_replaced_as_there_are_clients_to_spare() -> None:
+    playing = Playing("abcde", drawn=3, sent="abc", quorum=3, on_missing=OnMissing.REPLACE)
+    assert playing.fail("a", NAN)[0] == GiveUp(up("a"), NAN, replace=True)
+    assert playing.fail("b", NAN)[0] == GiveUp(up("b"), NAN, replace=True)
+    assert isinstance(playing.fail("c", NAN)[0], EndRun)
+
+
 def test_a_round_of_which_nothing_is_left_begins_anew_with_those_that_are_up() -> None:
     playing = Playing("abcde", drawn=2, sent="ab", quorum=2)
     assert isinstance(playing.fail("a", NAN)[0], EndRun)
