@@ -136,6 +136,7 @@ class Bed:
         pid = agent.status(self.site.name, self.site.directory).pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
+        self.sandbox.faults.accept_amqp(["agents"])  # without it none starts
         self.site.start_again()
 
     def kill_broker(self) -> None:
