@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.faults.nursery import Nursery
-from tests.faults.proof import TRAININGS
 
 
 @pytest.fixture(scope="session")
@@ -18,11 +17,11 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory, trainings: Path) -> Iterator[Nursery]:
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """Servers in a home without anybody's policy."""
     directory = tmp_path_factory.mktemp("nursery")
     home = directory / "home"
     home.mkdir()
-    environment = {"HOME": str(home), "APPFL_GC_SITE_POLICY": "", TRAININGS: str(trainings)}
+    environment = {"HOME": str(home), "APPFL_GC_SITE_POLICY": ""}
     with Nursery(directory, environment) as nursery:
         yield nursery

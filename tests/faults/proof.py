@@ -16,13 +16,11 @@ from appfl_gc.runner.replay import first_difference, recorded_steps
 from tests.faults.nursery import Job, Nursery
 from tests.small_federation import DATASET, SmallFederation
 
-TRAININGS = "TEST_TRAININGS"
-"""Environment variable: the file to which a line is added for every training that begins or ends."""
 COUNTED = DATASET.replace(
     "    return TensorDataset(x, y), ",
     "    data = TensorDataset(x, y)\n    data.client = client_id\n    return data, ",
 )
-TRAINER = f"""\
+TRAINER = """\
 import os
 
 from appfl_gc.site.trainer.vanilla import VanillaTrainer
@@ -36,8 +34,8 @@ class Counted(VanillaTrainer):
         return result
 
     def note(self, what, round_):
-        line = f"{{what}} Client{{self.train_dataset.client + 1}} {{round_}}\\n"
-        file = os.open(os.environ["{TRAININGS}"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        line = f"{what} Client{self.train_dataset.client + 1} {round_}\\n"
+        file = os.open("TRAININGS", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(file, line.encode())
         os.close(file)
 """
@@ -46,8 +44,10 @@ Task = tuple[str, int]
 """A client and its dispatch."""
 
 
-def counted(directory: Path, clients: int = 3, rounds: int = 5, **server: Any) -> SmallFederation:
-    """A federation whose trainings are counted."""
+def counted(
+    directory: Path, trainings: Path, clients: int = 3, rounds: int = 5, **server: Any
+) -> SmallFederation:
+    """A federation that adds a line to the file ``trainings`` for every training that begins or ends."""
     return SmallFederation(
         directory,
         clients=clients,
@@ -60,7 +60,7 @@ def counted(directory: Path, clients: int = 3, rounds: int = 5, **server: Any) -
             "num_local_steps": 2,
         },
         server=server,
-        files={"trainer.py": TRAINER},
+        files={"trainer.py": TRAINER.replace("TRAININGS", str(trainings))},
     )
 
 

@@ -25,7 +25,7 @@ def bench(
 ) -> Bench:
     """Three clients in two workers, under each schedule."""
     server = SCHEDULES[request.param] | {"control_configs": {"slots": 2}}
-    federation = counted(tmp_path_factory.mktemp(request.param), **server)
+    federation = counted(tmp_path_factory.mktemp(request.param), trainings, **server)
     return Bench.make(nursery, trainings, federation, name=request.param)
 
 

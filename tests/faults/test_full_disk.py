@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.nursery import Break, Nursery
-from tests.faults.proof import TRAININGS, AtDeath, Bench, check_as_undisturbed, counted
+from tests.faults.proof import AtDeath, Bench, check_as_undisturbed, counted
 from tests.faults.table import record
 
 ROOM = 6 << 20
@@ -24,9 +24,9 @@ def bench(trainings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     disk, home = directory / "disk", directory / "home"
     disk.mkdir()
     home.mkdir()
-    environment = {"HOME": str(home), "APPFL_GC_SITE_POLICY": "", TRAININGS: str(trainings)}
+    environment = {"HOME": str(home), "APPFL_GC_SITE_POLICY": ""}
     with Nursery(directory, environment, tmpfs=disk, size=ROOM) as nursery:
-        yield Bench.make(nursery, trainings, counted(directory / "project"), runs=disk / "runs")
+        yield Bench.make(nursery, trainings, counted(directory / "project", trainings), runs=disk / "runs")
 
 
 def fill_and_go_on(bench: Bench, kind: str, number: int) -> None:

@@ -208,7 +208,9 @@ def test_two_hundred_rounds_with_anything_breaking_at_any_time(
     nursery: Nursery, trainings: Path, tmp_path: Path
 ) -> None:
     control = {"slots": 2, "inline_limit_bytes": 0}
-    federation = counted(tmp_path, rounds=200, control_configs=control, fault_tolerance_configs=PATIENT)
+    federation = counted(
+        tmp_path, trainings, rounds=200, control_configs=control, fault_tolerance_configs=PATIENT
+    )
     storm = Storm(Bench.make(nursery, trainings, federation).fresh("storm"), random.Random(6), every=25)
     at_the_site = {
         "worker SIGKILLed": storm.kill_worker,
@@ -246,7 +248,7 @@ def test_forty_rounds_by_s3_leave_no_object(nursery: Nursery, trainings: Path, t
         }
         control = {"slots": 2, "inline_limit_bytes": 0}
         federation = counted(
-            tmp_path / "p", rounds=40, control_configs=control, fault_tolerance_configs=PATIENT
+            tmp_path / "p", trainings, rounds=40, control_configs=control, fault_tolerance_configs=PATIENT
         )
         federation.client = {number: {"comm_configs": comm} for number in range(federation.clients)}
         storm = Storm(Bench.make(nursery, trainings, federation).fresh("storm"), random.Random(7), every=25)

@@ -23,14 +23,17 @@ DIRECTORY = "appfl_gc.runner.run_directory:RunDirectory"
 @pytest.fixture(scope="module")
 def bench(nursery: Nursery, trainings: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Five rounds of three clients in one worker."""
-    return Bench.make(nursery, trainings, counted(tmp_path_factory.mktemp("one")))
+    return Bench.make(nursery, trainings, counted(tmp_path_factory.mktemp("one"), trainings))
 
 
 @pytest.fixture(scope="module")
 def by_files(nursery: Nursery, trainings: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """The same with two workers, and nothing in messages that could go by files."""
     federation = counted(
-        tmp_path_factory.mktemp("files"), control_configs={"slots": 2, "inline_limit_bytes": 0}
+        tmp_path_factory.mktemp("files"),
+        trainings,
+        control_configs={"slots": 2, "inline_limit_bytes": 0},
+        fault_tolerance_configs={"retry_seconds": 0.05},
     )
     return Bench.make(nursery, trainings, federation)
 
@@ -75,7 +78,7 @@ def enumerate_records(bench: Bench, how: str, lost: Lost, first: int = 3, step: 
     assert not failures, "\n\n".join(failures)
 
 
-@pytest.mark.parametrize("kind", ["hello", "dispatch", "arrived", "policy", "step", "aggregated", "round"])
+@pytest.mark.parametrize("kind", ["dispatch", "arrived", "aggregated", "round"])
 def test_killed_after_a_record_of_each_kind(bench: Bench, kind: str) -> None:
     broken_at(bench, f"kind-{kind}", Break("signal_at", (kind, 3)), Lost())
 
@@ -99,6 +102,15 @@ def test_killed_at_every_record_with_two_workers_and_payloads_in_files(by_files:
         "same bits",
         str(lost),
     )
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("kind", ["dispatch", "arrived", "aggregated"])
+def test_killed_with_workers_of_the_engine(bench: Bench, kind: str) -> None:
+    lost = Lost()
+    spawned = replace(bench, job=replace(bench.job, real_workers=True))
+    broken_at(spawned, f"spawned-{kind}", Break("signal_at", (kind, 4)), lost)
+    record(f"server SIGKILLed after a record of kind {kind}, spawned workers", 1, "same bits", str(lost))
 
 
 @pytest.mark.chaos
@@ -138,8 +150,7 @@ def test_killed_in_every_server_that_goes_on(bench: Bench) -> None:
     check_as_undisturbed(bench, *deaths)
 
 
-@pytest.mark.parametrize("how", ["kill_after_record", "kill_before_record"])
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(("how", "number"), [("kill_before_record", 2), ("kill_after_record", 2)])
 def test_killed_before_there_is_anything_to_go_on_with(bench: Bench, how: str, number: int) -> None:
     bench = bench.fresh(f"early-{how}-{number}")
     assert bench.nursery.run(bench.job, Break(how, (number,))).killed
@@ -159,9 +170,13 @@ PLACES = {
     "the newest model was just kept": ("kill_after", f"{DIRECTORY}.keep_model"),
     "a row was written, its record was not": ("kill_after", "appfl_gc.runner.metrics:MetricsFile.write"),
 }
+OFTEN = list(PLACES)[:2]
+"""Those that are tried whenever anything is tested."""
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place", [place if place in OFTEN else pytest.param(place, marks=pytest.mark.chaos) for place in PLACES]
+)
 def test_killed_between_a_deed_and_its_record(bench: Bench, place: str) -> None:
     lost = Lost()
     how, function = PLACES[place]
@@ -175,7 +190,9 @@ def test_killed_while_an_update_is_being_kept(bench: Bench) -> None:
     record("server SIGKILLed while it writes an update", lost.times, "same bits", str(lost))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.chaos)], ids=lambda one: one.name
+)
 def test_interrupted_and_gone_on_with(bench: Bench, number: signal.Signals) -> None:
     lost = Lost()
     bench = bench.fresh(number.name)
@@ -222,7 +239,7 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("harm", [damage, Path.unlink])
+@pytest.mark.parametrize("harm", [damage, pytest.param(Path.unlink, marks=pytest.mark.chaos)])
 def test_an_update_that_did_not_survive_is_asked_for_again(
     bench: Bench, harm: Callable[[Path], None]
 ) -> None:
