@@ -50,8 +50,11 @@ recording: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run_all.py
 
+## break everything on purpose, for half an hour, and print what became of it
 chaos: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m chaos
+	mkdir -p build && rm -f build/chaos.jsonl
+	CHAOS_TABLE=$(CURDIR)/build/chaos.jsonl $(BIN)/python -m pytest -m chaos -n $(WORKERS); status=$$?; \
+	    $(BIN)/python tests/faults/print_table.py build/chaos.jsonl; exit $$status
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 14) else "appfl_gc needs Python 3.10 to 3.13; choose one with: make PYTHON=python3.11")'

@@ -9,12 +9,15 @@ from pathlib import Path
 
 
 def table(lines: list[str]) -> str:
-    """The rows in ``lines``, as Markdown; those of one fault, outcome and loss are one."""
+    """The rows in ``lines``, as Markdown; those of one fault, outcome and loss are one row."""
     times: Counter[tuple[str, str, str]] = Counter()
     for row in map(json.loads, lines):
         times[row["fault"], row["outcome"], row["lost"]] += row["times"]
     head = ["| Fault | Times | Outcome | Lost work |", "|---|--:|---|---|"]
-    body = [f"| {fault} | {count} | {outcome} | {lost} |" for (fault, outcome, lost), count in times.items()]
+    body = [
+        f"| {fault} | {count} | {outcome} | {lost} |"
+        for (fault, outcome, lost), count in sorted(times.items())
+    ]
     return "\n".join([*head, *body])
 
 

@@ -196,12 +196,12 @@ def check_ended(storm: Storm, served: Served) -> None:
 
 
 def tell(storm: Storm, where: str) -> None:
-    lost = sum(storm.bench.begun().values()) - len(storm.bench.begun())
-    rounds = storm.bench.federation.rounds
-    for fault, times in sorted(storm.injected.items()):
-        record(f"{fault}, at random", times, f"same bits ({where})", "see the next line")
-    again = f"{lost} of {len(storm.bench.begun())} trainings begun again"
-    record(f"all of these in {rounds} rounds ({where})", sum(storm.injected.values()), "same bits", again)
+    """Rows of the table for what was done to a run, whose payloads were in ``where``."""
+    begun = storm.bench.begun()
+    lost = f"of all of them: {sum(begun.values()) - len(begun)} of {len(begun)} trainings begun again"
+    for fault, times in storm.injected.items():
+        rounds = storm.bench.federation.rounds
+        record(f"{rounds} rounds by {where}, at random: {fault}", times, "same bits", lost)
 
 
 def test_two_hundred_rounds_with_anything_breaking_at_any_time(
@@ -228,8 +228,9 @@ def test_two_hundred_rounds_with_anything_breaking_at_any_time(
     storm.rage(at_the_site, 198)
     check_ended(storm, storm.end())
     growth = storm.growth()
-    tell(storm, "local workers")
-    record("memory of a server over 120 of these rounds", 1, f"{growth / 1000:+.1f} kB a round", "-")
+    tell(storm, "files")
+    memory = f"its memory grows by {growth / 1000:.1f} kB a round"
+    record("200 rounds by files: the server of the last 120", 1, memory, "nothing")
     assert growth < MOST_GROWTH
 
 
