@@ -71,6 +71,32 @@ def test_what_differs_between_attempts_is_no_part_of_the_request(outbox: Outbox)
     assert found is not None and found.attempt == 1
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("checkpoint_steps", 5),
+        ("checkpoint_seconds", 1.0),
+        ("on_walltime", "partial"),
+        ("walltime_seconds", 3600),
+        ("walltime_margin_seconds", 9),
+        ("logging_output_dirname", "elsewhere"),
+    ],
+)
+def test_how_a_task_is_interrupted_and_logged_is_no_part_of_the_request(
+    outbox: Outbox, key: str, value: object
+) -> None:
+    """Whoever resumes with another value of these finds answer and claim, and the checkpoint, which has its name."""
+    before, now = (
+        make_call(attempt=attempt, args={"config": {"train_configs": {"num_local_steps": 3, **more}}})
+        for attempt, more in ((1, {}), (2, {key: value}))
+    )
+    outbox.store(before, make_answer())
+    assert outbox.find(now) is not None
+    assert outbox.claims(now) == outbox.claims(before)
+    other = {"config": {"train_configs": {"num_local_steps": 4, key: value}}}
+    assert outbox.find(make_call(attempt=2, args=other)) is None
+
+
 def test_acknowledged_rounds_are_forgotten_and_later_ones_kept(outbox: Outbox) -> None:
     for round_ in (1, 2, 3):
         outbox.store(make_call(round_), make_answer())

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from appfl_gc.payload.files import replacing, write_all
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import TransferError
+from appfl_gc.protocol.free_keys import is_free
 from appfl_gc.protocol.measures import Measures
 from appfl_gc.protocol.reference import HELD, SEALED, Ref
 from appfl_gc.protocol.reply import Reply
@@ -62,8 +63,17 @@ _OF_THE_ATTEMPT = {"acknowledged", "grant", "mailbox", "compute_again", "of"}
 
 
 def request_of(call: Call) -> str:
-    """What was asked, without what differs between attempts: identity, nonce, acknowledgements, locators."""
+    """What was asked, without what differs between attempts: identity, nonce, acknowledgements, locators.
+
+    Keys that a result does not depend on may differ, too: whoever resumes a run with another ``on_walltime`` wants the
+    task to go on from its checkpoint.
+    """
     args = {name: value for name, value in call.args.items() if name not in _OF_THE_ATTEMPT}
+    config = args.get("config")
+    train = config.get("train_configs") if isinstance(config, dict) else None
+    if isinstance(config, dict) and isinstance(train, dict):
+        computed = {key: value for key, value in train.items() if not is_free(key)}
+        args["config"] = {**config, "train_configs": computed}
     # A model that is encrypted anew has another checksum, although it is the same.
     payloads = {name: ref.checksum for name, ref in call.payloads.items() if not ref.codec.endswith(SEALED)}
     return digest(json.dumps([call.channel, args, payloads, call.seed, call.threads], sort_keys=True))

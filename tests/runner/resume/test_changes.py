@@ -78,6 +78,9 @@ def test_an_unchanged_configuration_has_no_changes(files: tuple[Path, Path]) -> 
             endpoint_url="https://moved.example.org", expected_queue_wait_seconds=9.0
         ),
         lambda s, c: s["client_configs"]["train_configs"].update(logging_output_dirname="./logs"),
+        lambda s, c: s["client_configs"]["train_configs"].update(
+            on_walltime="partial", walltime_seconds=600.0
+        ),
         lambda s, c: c["clients"][0].update(experiment_id="read by nobody"),
     ],
 )

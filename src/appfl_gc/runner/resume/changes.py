@@ -13,6 +13,7 @@ from appfl_gc.config.schema.block import Block, Status, block_of, support_of
 from appfl_gc.config.schema.client import Client
 from appfl_gc.config.schema.server_configs import ServerConfigs
 from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.free_keys import FREE_KEYS, LOGGING
 from appfl_gc.protocol.redaction import shown
 from appfl_gc.protocol.wire import Json, as_object, load_json
 from appfl_gc.runner.doctor.row import named
@@ -52,11 +53,7 @@ FREE_OF_CLIENT: tuple[KeyPath, ...] = (
     ("train_configs", "trainer_path"),
     ("model_configs", "model_path"),
     ("data_configs", "dataset_path"),
-    ("train_configs", "checkpoint_steps"),
-    ("train_configs", "checkpoint_seconds"),
-    ("train_configs", "on_walltime"),
-    ("train_configs", "walltime_seconds"),
-    ("train_configs", "walltime_margin_seconds"),
+    *(("train_configs", key) for key in FREE_KEYS),
     *NO_BITS,
 )
 HINT = (
@@ -247,7 +244,7 @@ class _Comparison:
 
 
 def _is_free(path: KeyPath, free: Sequence[KeyPath], block: type[Block]) -> bool:
-    if str(path[-1]).startswith("logging_"):
+    if str(path[-1]).startswith(LOGGING):
         return True
     return any(path[: len(some)] == some for some in free) or not _has_effect(path, block)
 
