@@ -73,7 +73,9 @@ def test_a_task_stops_a_margin_before_its_job_ends() -> None:
         assert signal.reason() is None
 
 
-def test_a_batch_system_that_must_be_asked_is_asked_once_and_not_by_the_task(server: ServerMailbox) -> None:
+def test_a_batch_system_that_must_be_asked_is_asked_at_its_pace_and_not_by_the_task(
+    server: ServerMailbox,
+) -> None:
     asked = []
 
     def left() -> float:
@@ -86,6 +88,41 @@ def test_a_batch_system_that_must_be_asked_is_asked_once_and_not_by_the_task(ser
         signal.reached(1, 2)
         until(server.progress)
     assert asked == ["appfl-gc-watch"]
+
+
+def test_a_batch_system_that_gave_no_answer_is_asked_again() -> None:
+    answers = iter([None, None, 1.0])
+    end = JobEnd(lambda: next(answers, 1.0), slow=True, margin=60.0, again=0.05)
+    with Watch(None, end, LOOK) as signal:
+        until(lambda: signal.reason() is StopReason.WALLTIME)
+
+
+def test_a_job_that_was_given_more_time_is_asked_about_before_the_task_stops() -> None:
+    asked = []
+
+    def left() -> float | None:
+        asked.append(time.monotonic())
+        return (60.6, 1000.0, None)[min(len(asked), 3) - 1]
+
+    with Watch(None, JobEnd(left, slow=True, margin=60.0, again=0.05), LOOK) as signal:
+        begun = time.monotonic()
+        until(lambda: len(asked) == 2)
+        assert time.monotonic() - begun > 0.2, "not without end"
+        until(lambda: time.monotonic() - begun > 1.0)
+        assert signal.reason() is None
+    assert len(asked) == 2, "half of a long time later"
+
+
+def test_an_answer_that_does_not_come_takes_nothing_back() -> None:
+    asked = []
+
+    def left() -> float | None:
+        asked.append(True)
+        return 60.0 if len(asked) == 1 else None
+
+    with Watch(None, JobEnd(left, slow=True, margin=60.0, again=0.01), LOOK) as signal:
+        until(lambda: len(asked) == 3)
+        assert signal.reason() is StopReason.WALLTIME
 
 
 def test_cancelled_counts_before_the_end_of_the_job(server: ServerMailbox) -> None:

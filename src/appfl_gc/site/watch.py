@@ -30,13 +30,16 @@ class JobEnd:
 
     Attributes:
         left: seconds until then, or None; see ``walltime.seconds_left``.
-        slow: whether asking takes seconds, so that a short task is not to wait for it.
+        slow: whether asking takes seconds, so that a short task is not to wait for it. Such an end is asked for again:
+            a busy batch system gives no answer at times, and people give their jobs more time.
         margin: tasks stop so many seconds before it.
+        again: seconds between two questions, at least.
     """
 
     left: Callable[[], float | None] = seconds_left
     slow: bool = False
     margin: float = 60.0
+    again: float = 120.0
 
 
 class Watch:
@@ -60,6 +63,7 @@ class Watch:
         self._over = threading.Event()
         self._unwanted = False
         self._stop_at: float | None = None
+        self._ask_at = time.monotonic()
         self._progress: TaskProgress | None = None
         self._thread: threading.Thread | None = None
 
@@ -100,10 +104,10 @@ class Watch:
         told, turn = self._progress, 0
         while not self._over.wait(self._look):
             turn += 1
-            if self._end is not None and self._end.slow and turn == 1:
+            if self._end is not None and self._end.slow and time.monotonic() >= self._ask_at:
                 self._learn_the_end(self._end)
             if self._mailbox is None:
-                return
+                continue
             if not self._mailbox.wanted():
                 self._unwanted = True
                 return
@@ -113,9 +117,11 @@ class Watch:
                 told = progress
 
     def _learn_the_end(self, end: JobEnd) -> None:
-        left = end.left()
+        left, now = end.left(), time.monotonic()
         if left is not None:
-            self._stop_at = time.monotonic() + left - end.margin
+            self._stop_at = now + left - end.margin
+        # Half of the time later: a few questions in all, and the last one shortly before the task would stop.
+        self._ask_at = now + max(end.again, 0.0 if left is None else (left - end.margin) / 2)
 
 
 def watch_over(call: Call, environ: Mapping[str, str] = os.environ) -> Watch:
