@@ -155,6 +155,23 @@ def test_a_worker_of_another_host_is_followed_when_its_counter_stands_still(
     assert list(name.parent.iterdir()) == []
 
 
+def test_a_worker_that_lives_is_waited_for_though_its_counter_stands_still(name: Path, journal: Path) -> None:
+    """As when user code holds the interpreter for minutes."""
+    short = Pace(renew=0.05, patience=0.2, look=0.01)
+    with worker(name, journal, Path("never"), short) as first:
+        until(lambda: lines(journal))
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        follower = threading.Thread(target=work, args=(name, journal, None, short))
+        follower.start()
+        until(lambda: time.monotonic() - begun > 5 * short.patience)
+        assert len(lines(journal)) == 1
+        first.kill()
+        follower.join(60)
+        assert lines(journal)[1:] == [f"begin {os.getpid()}", f"end {os.getpid()}"]
+
+
 def elsewhere(claim: Path) -> None:
     """Let a claim look like one of a process of another host."""
     content = claim.read_bytes()

@@ -2,8 +2,10 @@
 
 A claim is a file that only one process can make, since it must not exist before. It names its holder, and holds a
 counter that a thread of the holder renews. Whoever finds it waits until it goes. Where the holder has ended on this
-host, or its counter stands still by the finder's own clock, the finder makes the claim of the next number; again only
-one process can. Nothing but making a file exclusively is asked of the file system, and no two clocks are compared.
+host, or is on another one and its counter stands still by the finder's own clock, the finder makes the claim of the
+next number; again only one process can. A holder that lives on this host is waited for however long its counter stands
+still: user code may keep its threads from running. Nothing but making a file exclusively is asked of the file system,
+and no two clocks are compared.
 
 Where the files can't be written or are purged, work is done twice at worst.
 """
@@ -37,7 +39,7 @@ class Pace:
 
     Attributes:
         renew: between two renewals.
-        patience: after so long without a renewal a claim is taken over.
+        patience: after so long without a renewal a claim is taken over, unless its holder is seen to live.
         look: between two looks of who waits.
     """
 
@@ -107,7 +109,8 @@ class Claims:
             if content != seen:
                 seen, since = content, time.monotonic()
             token, holder = _parsed(content)
-            if (holder is not None and holder.ended) or time.monotonic() - since >= self.pace.patience:
+            ended = None if holder is None else holder.ended
+            if ended or (ended is None and time.monotonic() - since >= self.pace.patience):
                 self.logger.info("Who worked on this call before has ended without an answer.")
                 return token
             if not told:
