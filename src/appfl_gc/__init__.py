@@ -1,7 +1,7 @@
 """Federated learning across supercomputers with Globus Compute.
 
-The public functions are :func:`run` and :func:`resume`; everything else is reached through the ``appfl-gc`` command or the
-sub-packages, whose layers are described in ``docs/concepts.md``.
+The public functions are :func:`run` and :func:`resume`; everything else is reached through the ``appfl-gc`` command
+or the sub-packages, whose layers are described in ``docs/concepts.md``.
 """
 
 from __future__ import annotations

@@ -278,7 +278,7 @@ def test_ctrl_c_saves_everything_and_says_how_to_go_on(federation: SmallFederati
     text, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130, text
     assert "Traceback" not in text
-    assert f"--init-model {run_dir}/" in text
+    assert f"appfl-gc resume {run_dir}" in text
     assert (run_dir / "model.safetensors").exists()
     _, alive = psutil.wait_procs(descendants, timeout=DEADLINE)
     assert not alive

@@ -120,6 +120,16 @@ def replacing(path: Path, *, mode: int = 0o600, fsync: bool = True) -> Iterator[
         sync_directory(path.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Put a file and its name on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    sync_directory(path.parent)
+
+
 def sync_directory(directory: Path) -> None:
     """Put the names in ``directory`` on the disk."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

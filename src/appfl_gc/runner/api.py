@@ -27,6 +27,7 @@ from appfl_gc.runner.federated_run import FederatedRun
 from appfl_gc.runner.inbox import Displaced, Inbox, Interrupted
 from appfl_gc.runner.interrupt import interrupts_go_to
 from appfl_gc.runner.lease import Lease, LeaseHeldError
+from appfl_gc.runner.leftovers import empty_stores
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.resume.changes import Views, check_unchanged
 from appfl_gc.runner.resume.invocation import FILE as INVOCATION
@@ -183,7 +184,7 @@ def resume(
     with _served(directory, callbacks, None, tell) as (recorder, inbox, lease):
         past = read_past(directory)
         if past.finished:
-            return _finished(directory, past)
+            return _finished(directory, past, tell)
         if not past.began:
             raise UsageError(
                 f"The run {directory.path} was ended before it had begun; there is nothing to go on with.",
@@ -211,9 +212,13 @@ def resume(
             return _run_in(federation, options, directory, recorder, inbox, lease, past)
 
 
-def _finished(directory: RunDirectory, past: PastRun) -> RunResult:
+def _finished(directory: RunDirectory, past: PastRun, tell: Callable[[str], None]) -> RunResult:
     """The result of a run that was done; what its server was killed before is done now."""
-    if not directory.model.exists() and directory.last.exists():
+    try:
+        empty_stores(directory.path)
+    except AppflGcError as error:
+        tell(f"What the run left in a store could not be removed. {error}")
+    if directory.last.exists():  # what stands there may be of an interrupt before
         directory.keep_model(directory.last, directory.model)
     directory.clear_payloads()
     outcome = Outcome.PARTIAL if past.set_aside else Outcome.FINISHED
@@ -270,14 +275,19 @@ def _run_in(
         ending, rounds = federated.ending, parts.rounds
         try:
             federated.execute(partial(_recover, federated, setup))
-            if rounds.done:
+            if rounds.done and not ending.displaced:
                 directory.keep_model(directory.last, directory.model)
         except LeaseHeldError as error:
             ending.outcome, ending.error, ending.displaced = Outcome.FAILED, error.report, True
         except Exception as error:  # noqa: BLE001  whatever it is, what was trained before is saved and told
             ending.outcome, ending.error = Outcome.FAILED, _report(error)
-        with contextlib.suppress(OSError):  # a full disk was told of before
+        try:
             federated.leave()
+        except LeaseHeldError as error:
+            ending.outcome, ending.error, ending.displaced = Outcome.FAILED, error.report, True
+            federated.leave()
+        except OSError as error:
+            recorder.log(str(_storage_error(error)), logging.ERROR)
     outcome = ending.outcome or Outcome.FAILED
     if outcome in (Outcome.FINISHED, Outcome.PARTIAL):
         directory.clear_payloads()

@@ -96,6 +96,13 @@ class CallFactory:
             args=args,
         )
 
+    def renewed(self, call: Call) -> Call:
+        """``call``, which never left, as a new attempt that asks for the same."""
+        args = {name: value for name, value in call.args.items() if name not in {"grant", "mailbox"}}
+        return replace(
+            call, identity=call.identity.next_attempt(), nonce=secrets.token_hex(16), args=args, payloads={}
+        )
+
     def restored(
         self, client: ClientConfig, dispatch: int, version: int, attempt: int, fields: Mapping[str, Any]
     ) -> Call:

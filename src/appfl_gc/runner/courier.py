@@ -12,10 +12,12 @@ from functools import partial
 
 from appfl_gc.aggregator.update_norm import check_norm
 from appfl_gc.payload.arena import Arena
+from appfl_gc.payload.files import sync_file
 from appfl_gc.payload.mailbox.base import ServerMailbox
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, ErrorClass, ErrorReport, TransferError
 from appfl_gc.protocol.reference import Ref
+from appfl_gc.protocol.schedule import UpdateId
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.calls import SEND
 from appfl_gc.runner.flight import InFlight, Kept, Landing
@@ -48,6 +50,9 @@ class Courier:
         inbox: hears of everything that is done.
         stop: set when the run ends; transfers then end too.
         most_norm: L2 norm of an update that is not refused; None for any.
+        durable: have each update on the disk before it counts as arrived. Without, a power failure may take those of
+            the open round, which are then asked for again; where versions are made of other updates meanwhile, there
+            is no way back.
     """
 
     def __init__(
@@ -59,7 +64,10 @@ class Courier:
         inbox: Inbox,
         stop: threading.Event,
         most_norm: float | None = None,
+        *,
+        durable: bool = False,
     ) -> None:
+        self._durable = durable
         self._directory = directory
         self._most_norm = most_norm
         self._routes = routes
@@ -73,6 +81,8 @@ class Courier:
         self._in = ThreadPoolExecutor(LANDINGS_AT_ONCE, "appfl-gc-in")
         self._away = ThreadPoolExecutor(1, "appfl-gc-away")
         self._ask = ThreadPoolExecutor(1, "appfl-gc-ask")
+        self._marks = ThreadPoolExecutor(1, "appfl-gc-marks")
+        self._given_up: set[UpdateId] = set()
         self._asking: Future[None] | None = None
         self._moving: set[Future[None]] = set()
         self._watched: set[_Transfer] = set()
@@ -92,6 +102,7 @@ class Courier:
 
     def land(self, landing: Landing) -> None:
         """Bring an update in; ``Landed`` says how it went."""
+        self._given_up.discard(_update_of(landing))
         self._move(self._in, partial(self._land, landing))
 
     def evict(self, client: str, reference: Ref) -> None:
@@ -104,7 +115,8 @@ class Courier:
 
     def remove(self, mailbox: ServerMailbox) -> None:
         """Nobody waits any more for the call beside which ``mailbox`` lies."""
-        self._let_go(mailbox.remove)
+        # Not behind evictions, which take their time: a site works until it is gone.
+        self._marks.submit(self._try, mailbox.remove)
 
     def unmark(self, flight: InFlight) -> None:
         """Nobody waits for ``flight`` any more: its site, if it is still at it, stops."""
@@ -116,6 +128,10 @@ class Courier:
         """Look how far sites are; ``Told`` says what they told. Nothing happens while it is still being looked."""
         if self._asking is None or self._asking.done():
             self._asking = self._ask.submit(self._look, list(flights))
+
+    def give_up(self, update: UpdateId) -> None:
+        """Nobody waits for ``update`` any more: if it is on its way in, that ends."""
+        self._given_up.add(update)
 
     def release(self, version: int, in_use: frozenset[int]) -> None:
         """See ``GlobalModel.release``."""
@@ -135,11 +151,14 @@ class Courier:
             pool.shutdown(wait=False, cancel_futures=True)
         wait(set(self._moving), timeout=LAST_TRANSFERS)
         if self._abandoned:
+            self._marks.shutdown(wait=False, cancel_futures=True)
             self._away.shutdown(wait=False, cancel_futures=True)
             return
         for action in self._model.release_all():
             self._let_go(action)
-        wait([self._away.submit(lambda: None)], timeout=LAST_EVICTIONS)
+        last = [pool.submit(lambda: None) for pool in (self._marks, self._away)]
+        wait(last, timeout=LAST_EVICTIONS)
+        self._marks.shutdown(wait=False, cancel_futures=True)
         self._away.shutdown(wait=False, cancel_futures=True)
 
     def _look(self, flights: Sequence[InFlight]) -> None:
@@ -190,15 +209,24 @@ class Courier:
             return Prepared(call, version, _report(error))
 
     def _land(self, landing: Landing) -> None:
-        client, begun, problem = landing.flight.call.identity.client, time.monotonic(), None
+        update, begun, problem = _update_of(landing), time.monotonic(), None
+        client = update.client
         try:
-            with self._watch(client, "receiving its update", landing.reference.size) as moved:
+            with self._watch(client, "receiving its update", landing.reference.size) as watched:
+
+                def moved(done: int) -> None:
+                    if update in self._given_up:
+                        raise TransferError("The update is not waited for any more.")
+                    watched(done)
+
                 stores, how = self._routes.of(client).stores, self._routes.update_of(client)
                 self._arena.land(landing.slot, landing.reference, stores, how, moved)
                 try:
                     self._check_norm(landing)
-                    path = self._directory.kept_update(client, landing.flight.call.identity.round)
+                    path = self._directory.kept_update(client, update.dispatch)
                     landing = replace(landing, kept=Kept(path, self._arena.keep(landing.slot, path)))
+                    if self._durable:
+                        sync_file(path)
                 except BaseException:
                     self._arena.free(landing.slot)
                     raise
@@ -240,6 +268,11 @@ class Courier:
             action()
         except Exception as error:  # noqa: BLE001  nothing depends on it
             self._inbox.put(Noticed(str(_report(error))))
+
+
+def _update_of(landing: Landing) -> UpdateId:
+    identity = landing.flight.call.identity
+    return UpdateId(identity.client, identity.round)
 
 
 @dataclass(eq=False)

@@ -61,6 +61,10 @@ class Dispatcher:
         """The call of ``client`` that has no answer yet, or None."""
         return self._in_flight.get(client)
 
+    def version_of(self, client: str) -> int | None:
+        """The model version with which something is under way for ``client``, or None."""
+        return self._busy.get(client)
+
     def forget(self, client: str) -> InFlight | None:
         """Nobody waits for the answer to the call of ``client`` any more, nor for a payload; what call that was."""
         self.done(client)

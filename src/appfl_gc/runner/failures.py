@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from appfl_gc.control.plane import CallState
+from appfl_gc.payload.mailbox.base import ServerMailbox
 from appfl_gc.protocol.errors import ErrorClass, ErrorReport
 from appfl_gc.protocol.schedule import ClientDown, Event, Refused, UpdateId
 from appfl_gc.runner.calls import HELLO_ROUND
@@ -30,16 +31,26 @@ from appfl_gc.runner.policy.decisions import (
 )
 from appfl_gc.runner.timers import Timed, Timers
 
-_TOO_LATE = "Its update did not come within fault_tolerance_configs.deadline_seconds."
+_LATE = ErrorReport(
+    ErrorClass.LATE, "Its update did not come within fault_tolerance_configs.deadline_seconds."
+)
 
 
 @dataclass(frozen=True)
 class FailedCall:
-    """A call that failed and may be sent again; ``held``: the site has the update and can send it again."""
+    """A call that failed and may be sent again.
+
+    Attributes:
+        flight: the call.
+        error: why.
+        held: the site has the update and can send it again.
+        left: it was sent.
+    """
 
     flight: InFlight
     error: ErrorReport
     held: bool = False
+    left: bool = True
 
     @property
     def update(self) -> UpdateId:
@@ -75,6 +86,7 @@ class Failures:
         self._calls: dict[str, FailedCall] = {}
         self._checkpoints: dict[UpdateId, int] = {}
         self._told_running: set[UpdateId] = set()
+        self._marked: dict[UpdateId, list[ServerMailbox]] = {}
         self.coming_back: set[str] = set()
 
     def greet(self, clients: Sequence[str]) -> None:
@@ -99,7 +111,13 @@ class Failures:
         self.carry_out(self._parts.judge.hear(event))
 
     def failed(
-        self, flight: InFlight, error: ErrorReport, held: bool = False, checkpoint_steps: int = 0
+        self,
+        flight: InFlight,
+        error: ErrorReport,
+        held: bool = False,
+        checkpoint_steps: int = 0,
+        *,
+        left: bool = True,
     ) -> None:
         """Do what the policy says of a call that failed.
 
@@ -108,6 +126,7 @@ class Failures:
             error: why.
             held: the site has the update and can send it again.
             checkpoint_steps: that the site has in a checkpoint, to go on from.
+            left: the call was sent.
         """
         parts, identity = self._parts, flight.call.identity
         update = UpdateId(identity.client, identity.round)
@@ -118,7 +137,7 @@ class Failures:
             self._checkpoints[update] = checkpoint_steps
         self._told_running.discard(update)
         self._calls.pop(identity.client, None)  # the newest comes last
-        self._calls[identity.client] = FailedCall(flight, error, held)
+        self._calls[identity.client] = FailedCall(flight, error, held, left)
         parts.journal.append(
             self._parts.clock.now,
             "failed",
@@ -138,6 +157,7 @@ class Failures:
 
     def carry_out(self, decisions: Sequence[Decision]) -> None:
         """Do what the policy decided, in its order."""
+        reasons = {client: call.error for client, call in self._calls.items()} if decisions else {}
         for decision in decisions:
             match decision:
                 case Retry():
@@ -145,7 +165,7 @@ class Failures:
                 case GiveUp():
                     self._give_up(decision)
                 case SetAside():
-                    self._set_aside(decision)
+                    self._set_aside(decision, reasons.get(decision.client, _LATE))
                 case GreetAgain():
                     self._parts.recorder.log(f"Client {decision.client} is greeted again.")
                     self.greet([decision.client])
@@ -168,13 +188,16 @@ class Failures:
         parts = self._parts
         flight = parts.dispatcher.flight(update.client)
         if flight is None or flight.call.identity.round != update.dispatch:
+            version = parts.dispatcher.version_of(update.client)
+            if version is not None and update.client not in self._calls:
+                # Its model is still on its way out, or its update on its way in: it gets as long again.
+                self.judge(Sent(update, version))
             return
         parts.dispatcher.forget(update.client)
         parts.dispatcher.begin(update.client, flight.version)
         parts.courier.unmark(flight)
-        late = ErrorReport(ErrorClass.LATE, _TOO_LATE)
-        self._calls[update.client] = FailedCall(flight, late)
-        parts.recorder.tell(ClientFailed(update.client, update.dispatch, late, final=False))
+        self._calls[update.client] = FailedCall(flight, _LATE)
+        parts.recorder.tell(ClientFailed(update.client, update.dispatch, _LATE, final=False))
 
     def send_again(self, update: UpdateId) -> None:
         """Send the call of ``update``, which failed, as a new attempt, unless it was given up meanwhile."""
@@ -186,7 +209,12 @@ class Failures:
             return
         del self._calls[update.client]
         self._doubt_model(failed)
-        again = parts.calls.again(failed.flight.call, failed.error.error_class, failed.held)
+        call = failed.flight.call
+        again = (
+            parts.calls.again(call, failed.error.error_class, failed.held)
+            if failed.left
+            else parts.calls.renewed(call)
+        )
         self.judge(Sent(update, failed.flight.version))
         if failed.greeting:
             parts.outgoing.greet_again(again, self._parts.clock.now)
@@ -198,50 +226,48 @@ class Failures:
         call, parts = failed.flight.call, self._parts
         model = call.payloads.get("model")
         second = failed.error.error_class is ErrorClass.TRANSFER and call.identity.attempt > 1
-        if second and not failed.held and model is not None:
+        if second and failed.left and not failed.held and model is not None:
             parts.model.doubt(failed.flight.version, parts.routes.of(failed.update.client), model)
 
     def _give_up(self, decision: GiveUp) -> None:
-        """Nothing comes of a dispatch any more; where its site may still be at it, it is told to stop."""
+        """Nothing comes of a dispatch any more; a site that is still at it stops, and so does a transfer."""
         parts, update = self._parts, decision.update
         flight = parts.dispatcher.forget(update.client)
         if flight is not None:
             parts.courier.unmark(flight)
-            parts.journal.append(self._parts.clock.now, "cancel", client=update.client, round=update.dispatch)
+        parts.courier.give_up(update)
         for grant in parts.intake.unused_grants(update, None):
             parts.courier.withdraw(update.client, grant)
         failed = self._calls.pop(update.client, None)
-        why = _TOO_LATE if failed is None or decision.error_class is ErrorClass.LATE else failed.error.message
+        late = failed is None or decision.error_class is ErrorClass.LATE
+        why = _LATE.message if failed is None or late else failed.error.message
         if decision.error_class is ErrorClass.LATE:
-            parts.recorder.tell(
-                ClientFailed(update.client, update.dispatch, ErrorReport(ErrorClass.LATE, why), final=True)
-            )
+            parts.recorder.tell(ClientFailed(update.client, update.dispatch, _LATE, final=True))
         self.forget(update)
         parts.recorder.tell(ClientChanged(update.client, ClientState.WAITING, update.dispatch, detail=why))
         if update.dispatch != HELLO_ROUND:
             self._feed(Refused(update, why, decision.replace))
 
-    def _set_aside(self, decision: SetAside) -> None:
+    def _set_aside(self, decision: SetAside, error: ErrorReport) -> None:
         parts, client = self._parts, decision.client
         failed = self._calls.get(client)
-        error = ErrorReport(ErrorClass.LATE, _TOO_LATE) if failed is None else failed.error
         if failed is not None and failed.greeting:
             del self._calls[client]
             parts.dispatcher.done(client)
         self._ending.set_aside[client] = replace(error, message=f"Client {client}: {error.message}")
         parts.rounds.set_aside(client)
-        detail = error.message
         if decision.again_at is not None:
             self.coming_back.add(client)
             wait = max(0.0, decision.again_at - self._parts.clock.now)
             parts.recorder.log(f"Client {client} is set aside and greeted again in {wait:.0f} s.")
-        parts.recorder.tell(ClientChanged(client, ClientState.SET_ASIDE, detail=detail))
+        parts.recorder.tell(ClientChanged(client, ClientState.SET_ASIDE, detail=error.message))
         self._feed(ClientDown(client))
 
     def _end(self, decision: EndRun) -> None:
         """The run can't go on; what ended it is told with the error that caused it."""
         report = ErrorReport(decision.error_class, decision.why, decision.hint)
-        client, failed = next(reversed(self._calls.items()), ("", None))
+        client = "" if decision.update is None else decision.update.client
+        failed = self._calls.get(client)
         if failed is not None:
             error = replace(failed.error, message=f"Client {client}: {failed.error.message}")
             self._ending.set_aside[client] = error
@@ -250,8 +276,21 @@ class Failures:
             report = replace(error, message=f"{error.message}\n{decision.why}", hint=hint)
         self._ending.be(Outcome.FAILED, report)
 
+    def leave_marked(self, flight: InFlight) -> None:
+        """``flight`` failed without a word of its site, which may be at work still and shall end that in peace."""
+        if flight.mailbox is not None:
+            identity = flight.call.identity
+            self._marked.setdefault(UpdateId(identity.client, identity.round), []).append(flight.mailbox)
+
+    def unmark_all(self) -> None:
+        """No site is to work on any dispatch any more."""
+        for update in list(self._marked):
+            self.forget(update)
+
     def forget(self, update: UpdateId) -> None:
-        """Nothing more is heard of ``update``."""
+        """Nothing more is heard of ``update``: no site is to work on it any more."""
+        for mailbox in self._marked.pop(update, ()):
+            self._parts.courier.remove(mailbox)
         self._checkpoints.pop(update, None)
         self._told_running.discard(update)
 

@@ -56,6 +56,7 @@ from appfl_gc.runner.inbox import (
     Told,
 )
 from appfl_gc.runner.parts import Parts
+from appfl_gc.runner.policy.classes import UNHEARD
 from appfl_gc.runner.policy.decisions import (
     Accepted,
     Began,
@@ -135,10 +136,11 @@ class FederatedRun:
             parts.courier.abandon()
             parts.routes.abandon()
             return
+        # First, for it fails where another process has taken the run.
+        parts.journal.append(self.now, "finished", outcome=(self.ending.outcome or Outcome.FAILED).value)
+        self.failures.unmark_all()
         for flight in parts.dispatcher.in_flight:
-            self._parts.courier.unmark(flight)
-        outcome = self.ending.outcome or Outcome.FAILED
-        parts.journal.append(self.now, "finished", outcome=outcome.value)
+            parts.courier.unmark(flight)
 
     @property
     def now(self) -> float:
@@ -314,8 +316,11 @@ class FederatedRun:
         parts, ready = self._parts, []
         for item in items:
             identity = item.call.identity
-            if item.error is not None:
-                self.failures.failed(InFlight(item.call, time.monotonic(), item.version), item.error)
+            if item.error is not None and item.error.error_class is ErrorClass.STORAGE:
+                self.ending.be(Outcome.FAILED, item.error)  # this machine's disk: no client can help it
+            elif item.error is not None:
+                never_sent = InFlight(item.call, time.monotonic(), item.version)
+                self.failures.failed(never_sent, item.error, left=False)
             elif parts.judge.policy.is_open(UpdateId(identity.client, identity.round)):
                 ready.append(item)
             else:  # given up meanwhile
@@ -330,8 +335,11 @@ class FederatedRun:
         flight = self._parts.dispatcher.take(item)
         if flight is None:
             return
-        self._parts.courier.unmark(flight)
         error, reply = item.error, item.reply
+        if error is not None and reply is None and error.error_class in UNHEARD:
+            self.failures.leave_marked(flight)
+        else:
+            self._parts.courier.unmark(flight)
         if reply is not None:
             self._parts.recorder.client_lines(flight.call.identity.client, reply.log)
             if error is None:
@@ -380,7 +388,8 @@ class FederatedRun:
             if item.error.error_class is ErrorClass.UPDATE_REFUSED:
                 parts.courier.evict(client, landing.reference)
             # Where others run the store, the site has a copy of its own.
-            held = parts.routes.of(client).stores.remote and landing.reference.scheme != InlineStore.scheme
+            kept = parts.routes.of(client).stores.remote and landing.reference.scheme != InlineStore.scheme
+            held = kept and item.error.error_class is ErrorClass.TRANSFER
             self.failures.failed(landing.flight, item.error, held)
             return
         meta = parts.intake.accept(landing, item.seconds, self.now)

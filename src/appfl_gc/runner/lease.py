@@ -170,7 +170,7 @@ class Lease:
                 f"The run directory {self._directory} can't be written: {error.strerror or error}.",
                 "A run needs a directory that it can write, with room. Nothing was changed.",
             ) from None
-        self._sure_at = time.monotonic()
+        self._sure_at = _since_boot()
         self._thread.start()
         return self
 
@@ -181,7 +181,7 @@ class Lease:
             LeaseHeldError: this process stood still, or could not renew, for so long that another took the run.
             StorageError: whether that is so can't be read.
         """
-        if time.monotonic() - self._sure_at < (SILENT_PERIODS - 1) * self._period:
+        if _since_boot() - self._sure_at < (SILENT_PERIODS - 1) * self._period:
             return
         try:
             other = self._successor()
@@ -274,7 +274,7 @@ class Lease:
             return f"The run {self._directory} was taken over by {other}. This process stops and leaves it alone."
         self._mine = replace(self._mine, counter=self._mine.counter + 1)
         _write(self._directory, self._number, self._mine)
-        self._sure_at = time.monotonic()
+        self._sure_at = _since_boot()
         return None
 
 
@@ -383,3 +383,9 @@ def _parsed(content: bytes) -> Holder | None:
         return Holder.from_json(load_json(content.decode("utf-8", "replace")))
     except WireError:
         return None
+
+
+def _since_boot() -> float:
+    """Seconds that go on while the machine is suspended, where it has such a clock."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -127,3 +127,16 @@ def bucket_objects(directory: Path, place: dict[str, Json]) -> Iterator[RunObjec
         yield RunObjects(client, base)
     finally:
         client.close()
+
+
+def empty_stores(directory: Path) -> None:
+    """Remove all that a run has left in its stores.
+
+    Raises:
+        UsageError, TransferError, VersionError: as ``sweep`` and ``sweep_connector`` do.
+    """
+    buckets, connectors = places(directory)
+    for place in buckets:
+        sweep(directory, place, dry_run=False)
+    for place in connectors:
+        sweep_connector(directory, place, dry_run=False)

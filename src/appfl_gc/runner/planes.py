@@ -90,9 +90,20 @@ def make_planes(
 
 
 def await_endpoints(
-    federation: Federation, planes: Planes, tell: Callable[[RunEvent], None], inbox: Inbox
+    federation: Federation,
+    planes: Planes,
+    tell: Callable[[RunEvent], None],
+    inbox: Inbox,
+    patience: float | None = None,
 ) -> None:
     """Wait until every Globus Compute endpoint is online, or somebody interrupts.
+
+    Args:
+        federation: the configuration.
+        planes: its services.
+        tell: hears what is found.
+        inbox: of the run.
+        patience: seconds; None for ``endpoint_wait_seconds``.
 
     Raises:
         AppflGcError: as ``wait_for_endpoints`` does.
@@ -109,7 +120,8 @@ def await_endpoints(
             return False
         return True
 
-    patience = federation.server_configs.control_configs.endpoint_wait_seconds
+    if patience is None:
+        patience = federation.server_configs.control_configs.endpoint_wait_seconds
     wait_for_endpoints(client_sites(federation, planes.services), tell, pause, patience)
 
 

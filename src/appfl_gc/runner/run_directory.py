@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from appfl_gc.payload.files import replacing, write_all
 from appfl_gc.protocol.errors import StorageError
 from appfl_gc.protocol.file_name import file_name_part
 
@@ -121,9 +122,10 @@ class RunDirectory:
         return self.path / "clients" / f"{file_name_part(client)}.log"
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write ``name`` as indented JSON."""
+        """Write ``name`` as indented JSON, at once or not at all."""
         text = json.dumps(content, indent=2, default=str) + "\n"
-        (self.path / name).write_text(text, encoding="utf-8")
+        with replacing(self.path / name) as file:
+            write_all(file, memoryview(text.encode()))
 
     def keep_model(self, source: Path, target: Path) -> None:
         """Make ``target`` the same model as ``source``, at once or not at all; linked where that is possible."""

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from appfl_gc.runner.ledger import Ledger
 from appfl_gc.runner.metrics import MetricsFile
 from appfl_gc.runner.outgoing import Outgoing
 from appfl_gc.runner.parts import Parts
-from appfl_gc.runner.planes import await_endpoints, make_planes
+from appfl_gc.runner.planes import Planes, await_endpoints, make_planes
 from appfl_gc.runner.policy.making import policy_of
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.resume.invocation import Invocation
@@ -52,10 +53,12 @@ from appfl_gc.runner.resume.restore import (
 )
 from appfl_gc.runner.rounds import Rounds
 from appfl_gc.runner.route_setup import make_routes
+from appfl_gc.runner.routes import Routes
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.server_sources import ServerSources
 from appfl_gc.runner.slots import Slots
 from appfl_gc.runner.validation import ServerValidation
+from appfl_gc.scheduler.base import Counts
 from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
 from appfl_gc.site.host import environment_record
 from appfl_gc.site.source_loader import SourceLoader
@@ -157,6 +160,8 @@ def set_up(
         stop,
     )
     stack.callback(routes.close, lambda text: recorder.log(text, logging.WARNING))
+    if past is not None:
+        stack.push(partial(_leave_stores, routes))
     stack.callback(planes.plane.close)
     arena = Arena(update_spec, 2 * len(names) + updates_per_fold(federation), directory.payloads)
     stack.callback(arena.close)
@@ -176,11 +181,13 @@ def set_up(
         else GlobalModel(directory, trained, past.version, *versions_needed(past))
     )
     fault = server.fault_tolerance_configs
-    courier = Courier(routes, global_model, arena, directory, inbox, stop, fault.max_update_norm)
+    scheduler = scheduler_of(federation, sources.load("scheduler"), seed)
+    durable = scheduler.counts is Counts.UPDATES
+    most_norm = fault.max_update_norm
+    courier = Courier(routes, global_model, arena, directory, inbox, stop, most_norm, durable=durable)
     stack.callback(courier.close)
     load_state(model, model_file.open(newest))
     validation = _validation(federation, sources, seed)
-    scheduler = scheduler_of(federation, sources.load("scheduler"), seed)
     aggregator = aggregator_of(federation, sources.load("aggregator"), model, recorder.logger)
     clock = RunClock(0.0 if past is None else past.seconds)
     judge = Judge(policy_of(server, names), clock, journal)
@@ -229,8 +236,25 @@ def set_up(
             rounds.updates,
         )
     )
-    await_endpoints(federation, planes, recorder.tell, inbox)
+    if past is None or not past.started:
+        await_endpoints(federation, planes, recorder.tell, inbox)
+    else:
+        _look_at_endpoints(federation, planes, recorder, inbox)
     return Setup(parts, planes.capabilities, past, landed)
+
+
+def _look_at_endpoints(federation: Federation, planes: Planes, recorder: Recorder, inbox: Inbox) -> None:
+    """Tell how the endpoints are. A run that is gone on with waits for none: its calls do, and its policy judges."""
+    try:
+        await_endpoints(federation, planes, recorder.tell, inbox, patience=0.0)
+    except AppflGcError as error:
+        recorder.log(str(error), logging.WARNING)
+
+
+def _leave_stores(routes: Routes, kind: type[BaseException] | None, *_: object) -> None:
+    """A run that could not be gone on with leaves its stores alone: sites may still work for it."""
+    if kind is not None:
+        routes.abandon()
 
 
 def _begin_journal(parts: Parts, federation: Federation, spec: UpdateSpec) -> None:

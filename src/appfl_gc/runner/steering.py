@@ -121,9 +121,6 @@ class Steering:
         flight = self._parts.dispatcher.flight(action.client)
         if flight is not None and flight.call.identity.round == action.dispatch:
             self._parts.courier.unmark(flight)
-        self._parts.journal.append(
-            self._parts.clock.now, "cancel", client=action.client, round=action.dispatch
-        )
 
     def _check_free(self, client: str, sent: Set[str]) -> None:
         """Raise ``UserCodeError`` if ``client`` can't get work: it takes no part, works, or is among ``sent``."""

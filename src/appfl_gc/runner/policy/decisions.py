@@ -148,12 +148,13 @@ class GreetAgain:
 class EndRun:
     """Too little is left to go on with. ``why``: a sentence; ``hint``: what to do.
 
-    It comes alone: the call whose failure ended the run stays open, and a resumed run tries it again.
+    It comes alone: the call whose failure ended the run (``update``) stays open, and a resumed run tries it again.
     """
 
     error_class: ErrorClass
     why: str
     hint: str = ""
+    update: UpdateId | None = None
 
 
 @dataclass(frozen=True)

@@ -189,7 +189,7 @@ class FailurePolicy:
         if event.progressed:
             call.forgive()
         if self._ended:
-            return [self._end(kind, "The run has ended.", "")]
+            return [self._end(update, kind, "The run has ended.", "")]
         if self._may_retry(call, kind):
             if event.progressed:
                 # At once, but for a site that says so again and again without working.
@@ -199,7 +199,7 @@ class FailurePolicy:
             self._watch(call)
             return [Retry(update, call.retry_at)]
         if not self._began and not kind.infrastructure:
-            return [self._end(kind, "Nothing was trained yet, so the run ends here.", "")]
+            return [self._end(update, kind, "Nothing was trained yet, so the run ends here.", "")]
         return self._give_up(call, kind)
 
     def _is_new(self, update: UpdateId) -> bool:
@@ -239,10 +239,11 @@ class FailurePolicy:
         """The end of the run, if it can't go on without ``call``."""
         client = call.update.client
         left = self._roll.count_without(client) if aside else self._roll.count_without()
-        return self._end_for_clients(client, kind, left) or self._end_of_round(call, kind, left, replace)
+        return self._end_for_clients(call.update, kind, left) or self._end_of_round(call, kind, left, replace)
 
-    def _end_for_clients(self, client: str, kind: ErrorClass, left: int) -> EndRun | None:
-        """The end of the run, if ``left`` clients are too few to go on with."""
+    def _end_for_clients(self, update: UpdateId, kind: ErrorClass, left: int) -> EndRun | None:
+        """The end of the run, if ``left`` clients are too few to go on with; ``update`` is what fails."""
+        client = update.client
         quorum, least = self.needed, self._settings.stop_below
         if left >= max(quorum, least):
             return None
@@ -257,6 +258,7 @@ class FailurePolicy:
             return None
         key = "quorum" if left < quorum else "stop_below"
         return self._end(
+            update,
             kind,
             f"{left} of {len(self._roll)} clients take part without {client}, and "
             f"server_configs.fault_tolerance_configs.{key} asks for {quorum if left < quorum else least}.",
@@ -272,6 +274,7 @@ class FailurePolicy:
         if possible >= self.needed or possible == 0:
             return None
         return self._end(
+            call.update,
             kind,
             f"Round {call.version + 1} can have {possible} updates at most without client {call.update.client}, and "
             f"its quorum is {self.needed} (server_configs.fault_tolerance_configs.quorum).",
@@ -279,9 +282,9 @@ class FailurePolicy:
             "`on_missing: wait` tries again for as long as it takes.",
         )
 
-    def _end(self, kind: ErrorClass, why: str, hint: str) -> EndRun:
+    def _end(self, update: UpdateId, kind: ErrorClass, why: str, hint: str) -> EndRun:
         self._ended = True
-        return EndRun(kind, why, hint)
+        return EndRun(kind, why, hint, update)
 
     def _close(self, call: OpenCall, kind: ErrorClass, *, aside: bool, replace: bool) -> list[Decision]:
         update, client = call.update, call.update.client

@@ -40,7 +40,7 @@ def _parse(value: Json, expected: tuple[type[Any], ...]) -> Any:
     if kind not in expected:
         raise WireError("An event or a decision of the policy is of an unknown kind.")
     try:
-        if "update" in fields:
+        if fields.get("update") is not None:
             fields["update"] = UpdateId(**fields["update"])
         if "error_class" in fields:
             fields["error_class"] = ErrorClass(fields["error_class"])

@@ -126,6 +126,7 @@ class PastRun:
         why_aside: why, where the journal says.
         version: of the newest global model.
         model: name of its file among the payloads; "" for the initial one.
+        last_version: number of the record that tells of it; -1 for the initial one.
         released: versions that no new call needs.
         wanted: what the scheduler dispatched and nobody had sent.
         open: calls in flight, by client.
@@ -136,6 +137,7 @@ class PastRun:
         rounds: the books.
         latest: sample size and metrics of each client's last folded update.
         accepted_last, folded_last: number of each client's last dispatch that was accepted and folded.
+        models: where each version that was not released lies in stores, and a client whose route leads there.
         orphans: payloads, by client, that were no longer needed.
         timers: that the scheduler had set and not heard of.
         answered: client and dispatch of every update that was accepted.
@@ -159,6 +161,7 @@ class PastRun:
     why_aside: dict[str, str] = field(default_factory=dict)
     version: int = 0
     model: str = ""
+    last_version: int = -1
     released: set[int] = field(default_factory=set)
     wanted: dict[str, Dispatch] = field(default_factory=dict)
     open: dict[str, OpenCall] = field(default_factory=dict)
@@ -170,6 +173,7 @@ class PastRun:
     latest: dict[str, tuple[int, Mapping[str, float]]] = field(default_factory=dict)
     accepted_last: dict[str, int] = field(default_factory=dict)
     folded_last: dict[str, int] = field(default_factory=dict)
+    models: dict[int, dict[Ref, str]] = field(default_factory=dict)
     orphans: deque[tuple[str, Ref]] = field(default_factory=lambda: deque(maxlen=MOST_ORPHANS))
     timers: Timers[None] = field(default_factory=Timers)
     answered: set[tuple[str, int]] = field(default_factory=set)
@@ -281,6 +285,9 @@ def _sent(past: PastRun, record: Record) -> None:
     if isinstance(fields.get("grant"), dict):
         grants = (*grants, fields["grant"])
     past.wanted.pop(update.client, None)
+    if isinstance(fields.get("model_at"), dict):
+        model = Ref.from_json(fields["model_at"])
+        past.models.setdefault(int(fields["version"]), {})[model] = update.client
     past.open[update.client] = OpenCall(
         update, int(fields["version"]), attempt, fields, grants, checkpoint_steps=steps
     )
@@ -313,11 +320,8 @@ def _failed(past: PastRun, record: Record) -> None:
     past.why_aside[client] = str(fields["message"])
     call = past.open.get(client)
     if call is not None and call.update.dispatch == fields["round"]:
-        past.open[client] = replace(
-            call,
-            retry=True,
-            checkpoint_steps=max(call.checkpoint_steps, int(fields.get("checkpoint_steps") or 0)),
-        )
+        steps = max(call.checkpoint_steps, int(fields.get("checkpoint_steps") or 0))
+        past.open[client] = replace(call, checkpoint_steps=steps)
 
 
 def _policy(past: PastRun, record: Record) -> None:
@@ -343,7 +347,8 @@ def _policy(past: PastRun, record: Record) -> None:
                 past.to_feed.append(Refused(decision.update, why, decision.replace))
         elif isinstance(decision, decisions.SetAside):
             past.set_aside.add(decision.client)
-            past.latest.pop(decision.client, None)
+            if past.latest.pop(decision.client, None) is not None:
+                past.rounds = replace(past.rounds, best=None)
             if past.started:
                 past.to_feed.append(ClientDown(decision.client))
 
@@ -368,6 +373,7 @@ def _step(past: PastRun, record: Record) -> None:
                 past.timers.set(action.at, None)
             case Release():
                 past.released.add(action.version)
+                past.orphans.extend((to, model) for model, to in past.models.pop(action.version, {}).items())
             case Finish():
                 past.finished = True
 
@@ -384,13 +390,13 @@ def _same(waiting: Event, heard: Event) -> bool:
 def _aggregated(past: PastRun, record: Record) -> None:
     fields = record.fields
     past.version, past.model, past.to_fold = int(fields["version"]), str(fields["model"]), None
+    past.last_version = record.number
     folded = []
     for client, dispatch, behind in fields["updates"]:
         kept = past.accepted.pop(UpdateId(str(client), int(dispatch)))
         folded.append((kept, int(behind)))
         past.folded_last[kept.meta.update.client] = kept.meta.update.dispatch
         past.orphans.append((kept.meta.update.client, kept.reference))
-        past.latest[kept.meta.update.client] = (kept.meta.sample_size, kept.meta.numbers)
     past.to_finish = tuple(folded)
     past.to_feed.append(Aggregated(past.version))
 
@@ -406,6 +412,8 @@ def _round(past: PastRun, record: Record) -> None:
         None if best is None else float(best),
         None if by is None else str(by),
     )
+    for kept, _ in past.to_finish:
+        past.latest[kept.meta.update.client] = (kept.meta.sample_size, kept.meta.numbers)
     past.to_finish = ()
 
 

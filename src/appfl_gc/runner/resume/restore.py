@@ -14,8 +14,7 @@ from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.grants import large_part
 from appfl_gc.payload.mailbox.base import ServerMailbox
 from appfl_gc.protocol.errors import ErrorClass, ErrorReport, TransferError, UpdateRefusedError, UsageError
-from appfl_gc.protocol.reference import Ref
-from appfl_gc.protocol.schedule import Aggregated, ClientDown, Event, Timer, UpdateId
+from appfl_gc.protocol.schedule import Aggregated, Event, Timer, UpdateId
 from appfl_gc.runner.events import ClientChanged, ClientState, RoundStarted
 from appfl_gc.runner.failures import FailedCall
 from appfl_gc.runner.federated_run import FederatedRun
@@ -134,7 +133,13 @@ def land_kept_updates(past: PastRun, arena: Arena, slots: Slots) -> tuple[PastRu
             slot = slots.take(update.client)
             try:
                 arena.land_kept(slot, past.directory.payloads / kept.file, kept.checksum)
-            except (TransferError, UpdateRefusedError):
+            except (TransferError, UpdateRefusedError) as error:
+                if past.last_version > kept.record:
+                    raise UsageError(
+                        f"An update of client {update.client} that had arrived is damaged, and later ones are part of "
+                        f"the model already, so that the run can't go back before it. {error.message}",
+                        "checkpoints/last.safetensors is its newest model: start a new run from it with --init-model.",
+                    ) from None
                 slots.give_back([slot, *landed.values()])
                 for other in landed.values():
                     arena.free(other)
@@ -171,8 +176,15 @@ def restore(
     for update, kept in past.accepted.items():
         file = past.directory.payloads / kept.file
         parts.intake.restore(Accepted(kept.meta, landed[update], kept.reference, file))
+    carried = {
+        call.fields["model_at"]["locator"] for call in past.open.values() if call.fields.get("model_at")
+    }
     for client, reference in past.orphans:
-        parts.courier.evict(client, reference)
+        if reference.locator not in carried:
+            parts.courier.evict(client, reference)
+    for version, models in past.models.items():
+        for reference, client in models.items():
+            parts.model.inherit(version, partial(parts.routes.of(client).stores.evict, reference))
     for at, _ in past.timers.all():
         run.timers.set(at, Timer())
     if past.open and parts.scheduler.counts is Counts.ROUNDS:
@@ -215,7 +227,6 @@ def _take_up_calls(
         flight = InFlight(restored, time.monotonic(), call.version, task=call.task)
         for grant in call.grants:
             parts.intake.expect_by(call.update, grant)
-        _inherit_model(parts, call)
         # A server that ended the run itself has told sites to stop, and taken the model out of their reach.
         if capabilities[client].reattach and not past.orderly and not call.retry:
             flight.mailbox = _mailbox_of(parts, call)
@@ -227,14 +238,6 @@ def _take_up_calls(
                 FailedCall(flight, _ENDED), now=not call.retry, checkpoint_steps=call.checkpoint_steps
             )
     return attached
-
-
-def _inherit_model(parts: Parts, call: OpenCall) -> None:
-    """The model that ``call`` carries lies in a store, and goes with its version."""
-    model_at = call.fields.get("model_at")
-    if isinstance(model_at, dict):
-        reference = Ref.from_json(model_at)
-        parts.model.inherit(call.version, partial(parts.routes.of(call.client).stores.evict, reference))
 
 
 def _mailbox_of(parts: Parts, call: OpenCall) -> ServerMailbox | None:
@@ -249,6 +252,5 @@ def _mailbox_of(parts: Parts, call: OpenCall) -> ServerMailbox | None:
 
 
 def _in_order(events: list[Event]) -> list[Event]:
-    """What follows a new version comes first, and who is down is told before what they do not bring."""
-    rank = {Aggregated: 0, ClientDown: 1}
-    return sorted(events, key=lambda event: rank.get(type(event), 2))
+    """What follows a new version comes first; the rest as the policy decided it."""
+    return sorted(events, key=lambda event: not isinstance(event, Aggregated))
