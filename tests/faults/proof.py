@@ -23,10 +23,10 @@ COUNTED = DATASET.replace(
 TRAINER = """\
 import os
 
-from appfl_gc.site.trainer.vanilla import VanillaTrainer
+from appfl_gc.site.trainer.MODULE import BASE
 
 
-class Counted(VanillaTrainer):
+class Counted(BASE):
     def train(self, **kwargs):
         self.note("begun", kwargs["round"])
         result = super().train(**kwargs)
@@ -45,9 +45,16 @@ Task = tuple[str, int]
 
 
 def counted(
-    directory: Path, trainings: Path, clients: int = 3, rounds: int = 5, **server: Any
+    directory: Path,
+    trainings: Path,
+    clients: int = 3,
+    rounds: int = 5,
+    base: str = "vanilla.VanillaTrainer",
+    **server: Any,
 ) -> SmallFederation:
-    """A federation that adds a line to the file ``trainings`` for every training that begins or ends."""
+    """A federation whose trainer, a ``base``, adds a line to ``trainings`` whenever it begins or ends."""
+    module, _, name = base.partition(".")
+    trainer = TRAINER.replace("MODULE", module).replace("BASE", name)
     return SmallFederation(
         directory,
         clients=clients,
@@ -60,7 +67,7 @@ def counted(
             "num_local_steps": 2,
         },
         server=server,
-        files={"trainer.py": TRAINER.replace("TRAININGS", str(trainings))},
+        files={"trainer.py": trainer.replace("TRAININGS", str(trainings))},
     )
 
 

@@ -38,6 +38,20 @@ def by_files(nursery: Nursery, trainings: Path, tmp_path_factory: pytest.TempPat
     return Bench.make(nursery, trainings, federation)
 
 
+@pytest.fixture(scope="module")
+def remembering(nursery: Nursery, trainings: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """ADMM: its trainers remember their dual variables from one round to the next, and its server keeps them too."""
+    federation = counted(
+        tmp_path_factory.mktemp("admm"),
+        trainings,
+        base="iiadmm.IIADMMTrainer",
+        aggregator="IIADMMAggregator",
+        aggregator_kwargs={},
+    )
+    federation.train |= {"init_penalty": 1.0, "init_proximity": 9.0, "do_validation": False}
+    return Bench.make(nursery, trainings, federation)
+
+
 @dataclass
 class Lost:
     """Trainings that were begun more than once."""
@@ -78,9 +92,22 @@ def enumerate_records(bench: Bench, how: str, lost: Lost, first: int = 3, step: 
     assert not failures, "\n\n".join(failures)
 
 
-@pytest.mark.parametrize("kind", ["dispatch", "arrived", "aggregated", "round"])
-def test_killed_after_a_record_of_each_kind(bench: Bench, kind: str) -> None:
-    broken_at(bench, f"kind-{kind}", Break("signal_at", (kind, 3)), Lost())
+@pytest.mark.parametrize(
+    ("kind", "number"), [("dispatch", 3), ("arrived", 3), ("step", 5), ("aggregated", 3), ("round", 3)]
+)
+def test_killed_after_a_record_of_each_kind(bench: Bench, kind: str, number: int) -> None:
+    broken_at(bench, f"kind-{kind}", Break("signal_at", (kind, number)), Lost())
+
+
+def test_killed_while_sites_remember_something(remembering: Bench) -> None:
+    broken_at(remembering, "remembering", Break("signal_at", ("step", 9)), Lost())
+
+
+@pytest.mark.chaos
+def test_killed_at_every_third_record_while_sites_remember_something(remembering: Bench) -> None:
+    lost = Lost()
+    enumerate_records(remembering, "kill_after_record", lost, step=3)
+    record("server SIGKILLed after every third record, ADMM", lost.times, "same bits", str(lost))
 
 
 @pytest.mark.chaos
