@@ -106,6 +106,18 @@ def test_acknowledged_rounds_are_forgotten_and_later_ones_kept(outbox: Outbox) -
     assert outbox.find(make_call(1, client="B")) is not None
 
 
+def test_files_of_others_stay_and_stop_nothing(outbox: Outbox) -> None:
+    outbox.store(make_call(1), make_answer())
+    (entry,) = outbox.directory.glob("*/*/*.json")
+    foreign = [
+        entry.parent / name for name in ("notes.json", ".hidden.json", "0000000١-x.json", "00000001.json")
+    ]
+    for path in foreign:
+        path.write_text("{}")
+    outbox.acknowledge(make_call(2), up_to_round=1)
+    assert sorted(entry.parent.iterdir()) == sorted(foreign)
+
+
 def test_a_damaged_entry_means_work_again_not_a_failure(outbox: Outbox) -> None:
     outbox.store(make_call(), make_answer())
     (entry,) = outbox.directory.glob("*/*/*.json")

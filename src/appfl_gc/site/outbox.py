@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ TORN_DAYS = 1.0
 _DAY = 86400.0
 
 
+_OURS = re.compile(rf"(\d{{8,}})-.*(\.json|\.payload|{re.escape(SUFFIX)})", re.ASCII)
+"""Names of files that an outbox makes; they begin with the round."""
 _OF_THE_ATTEMPT = {"acknowledged", "grant", "mailbox", "compute_again", "of"}
 
 
@@ -179,7 +182,8 @@ class Outbox:
         """Forget this client's answers of rounds up to ``up_to_round``: the server has them."""
         directory = self._client(call)
         for path in directory.glob("*.*") if directory.is_dir() else ():
-            if path.suffix in {".json", ".payload", SUFFIX} and int(path.name[:8]) <= up_to_round:
+            found = _OURS.fullmatch(path.name)
+            if found is not None and int(found.group(1)) <= up_to_round:
                 path.unlink(missing_ok=True)
 
     def _entries(self) -> Iterator[tuple[float, int, Path]]:
