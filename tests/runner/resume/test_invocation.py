@@ -14,6 +14,7 @@ from tests.small_federation import SmallFederation
 def test_it_comes_back_with_absolute_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MY_TOKEN", "very-secret")
+    (tmp_path / "token_file").write_text("very-secret")
     made = Invocation.here(
         "server.yaml",
         Path("clients.yaml"),
@@ -81,6 +82,16 @@ def test_overrides_with_secrets_are_not_written_down(tmp_path: Path) -> None:
     Invocation.here("s", "c", overrides=("server_configs.device=cpu", secret)).save(tmp_path)
     assert "hunter2" not in (tmp_path / FILE).read_text()
     assert Invocation.load(tmp_path).overrides == ("server_configs.device=cpu",)
+
+
+@pytest.mark.parametrize("token", ["AgGqP7xYz0123456789", "A/gGqP7xYz", "x" * 5000, "with\0zero"])
+def test_a_token_that_is_given_in_place_of_its_name_is_not_written_down(tmp_path: Path, token: str) -> None:
+    Invocation.here("s", "c", compute_token=token, openid_token=token).save(tmp_path)
+    text = (tmp_path / FILE).read_text()
+    assert token.partition("\0")[0].rpartition("/")[2] not in text
+    read = Invocation.load(tmp_path)
+    assert read.compute_token is None
+    assert read.openid_token is None
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"invocation": 2}', '{"invocation": 1}', "\0"])

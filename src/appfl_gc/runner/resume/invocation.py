@@ -35,7 +35,8 @@ class Invocation:
         local_data: dataset functions of a rehearsal.
         enable_server_val: server validation was insisted on.
         init_model: the file that the model began from, absolute, or None.
-        compute_token, openid_token: the variable or the file, absolute, that holds a token; never the token.
+        compute_token, openid_token: the variable or the file, absolute, that holds a token. What names neither, and so
+            may be the token itself, is not written down.
     """
 
     server_config: Path
@@ -210,8 +211,8 @@ class Invocation:
             "local_data": dict(self.local_data),
             "enable_server_val": self.enable_server_val,
             "init_model": None if self.init_model is None else str(self.init_model),
-            "compute_token": self.compute_token,
-            "openid_token": self.openid_token,
+            "compute_token": _if_there(self.compute_token),
+            "openid_token": _if_there(self.openid_token),
         }
 
     @classmethod
@@ -260,3 +261,13 @@ def _place_of_token(name: str | None) -> str | None:
     if name is None or name in os.environ:
         return name
     return str(Path(name).expanduser().absolute())
+
+
+def _if_there(place: str | None) -> str | None:
+    """``place`` if it names a variable that is set, or a file."""
+    if place is None or place in os.environ:
+        return place
+    with contextlib.suppress(OSError, ValueError):  # of what is too long for a path, or can't be one
+        if Path(place).is_file():
+            return place
+    return None
