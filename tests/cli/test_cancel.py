@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -72,6 +73,35 @@ def test_for_a_dead_server_sites_are_told_and_what_cannot_be_stopped_is_named(tm
     assert "Client A, round 3: the call stops at its site's next step" in done.stdout
     assert "Client B, round 3: the call can't be stopped" in done.stdout
     assert "No server runs" in done.stdout
+
+
+def test_a_site_is_stopped_only_once_the_journal_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in between, a call that was stopped would be waited for."""
+    directory, site = dead_run(tmp_path)
+    append = Journal.append
+
+    def full(self: Journal, at: float, kind: str, **fields: object) -> None:
+        if kind == "finished":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, at, kind, **fields)
+
+    monkeypatch.setattr(Journal, "append", full)
+    assert cancel(directory).exit_code == ExitCode.CANNOT_WRITE
+    assert site.wanted()
+
+
+@pytest.mark.parametrize("records", [0, 1])
+def test_a_run_that_had_not_begun_gets_no_record(tmp_path: Path, records: int) -> None:
+    directory, _ = dead_run(tmp_path)
+    journal = directory / "journal.jsonl"
+    kept = b"".join(journal.read_bytes().splitlines(keepends=True)[:records])
+    journal.write_bytes(kept + b"0123")
+    done = cancel(directory)
+    assert done.exit_code == 0, done.output
+    assert "It had not begun" in done.stdout
+    assert journal.read_bytes() == kept + b"0123"
 
 
 def test_what_lies_in_stores_goes(tmp_path: Path) -> None:

@@ -58,12 +58,16 @@ def cancel(run_dir: Path, seconds: float) -> None:
         return
     with Lease(directory.path, _tell, tell=_tell) as lease:
         past = read_past(directory)
+        if past.began:
+            # First: whoever goes on with the run sends calls that were stopped again, and does not wait for them.
+            with Journal(directory.journal, past.last, lease.confirm) as journal:
+                journal.append(past.seconds, "finished", outcome=Outcome.INTERRUPTED.value)
         _stop_sites(past)
-        with Journal(directory.journal, past.last, lease.confirm) as journal:
-            # So that whoever goes on with the run sends these calls again, and does not wait for them.
-            journal.append(past.seconds, "finished", outcome=Outcome.INTERRUPTED.value)
         empty_stores(directory.path, dry_run=False)
-    click.echo(f"No server runs {run_dir} any more. `appfl-gc resume {run_dir}` goes on with it.")
+    if past.began:
+        click.echo(f"No server runs {run_dir} any more. `appfl-gc resume {run_dir}` goes on with it.")
+    else:
+        click.echo(f"No server runs {run_dir} any more. It had not begun, so there is nothing to go on with.")
 
 
 def _end(directory: Path, server: Holder, seconds: float) -> bool:
