@@ -278,6 +278,22 @@ def test_time_in_a_queue_does_not_count_where_it_is_known() -> None:
     assert [one.update for one in late] == [up("b")]
 
 
+def test_a_call_that_goes_back_into_a_queue_keeps_what_was_left_of_its_time() -> None:
+    playing = Playing("ab", sent="ab", quorum=1, deadline_seconds=60.0)
+    playing.hear(Accepted(up("a")), Running(up("b")), at=10)
+    playing.hear(Queued(up("b")), at=40)
+    assert playing.hear(Due(), at=3000) == []
+    playing.hear(Running(up("b")), at=3000)
+    assert playing.hear(Due(), at=3029) == []
+    assert playing.hear(Due(), at=3030)[1:] == [GiveUp(up("b"), ErrorClass.LATE, cancel=True)]
+
+
+def test_no_queue_saves_a_call_whose_deadline_has_passed() -> None:
+    playing = Playing("ab", sent="ab", quorum=1, deadline_seconds=60.0)
+    playing.hear(Accepted(up("a")), Running(up("b")), at=0)
+    assert playing.hear(Queued(up("b")), Due(), at=60)[1:] == [GiveUp(up("b"), ErrorClass.LATE, cancel=True)]
+
+
 def test_pauses_and_all_attempts_count_to_one_deadline() -> None:
     playing = Playing("ab", sent="ab", quorum=1, deadline_seconds=60.0, on_missing=OnMissing.WAIT)
     playing.hear(Accepted(up("a")), Running(up("b")), at=30)

@@ -156,7 +156,7 @@ class FailurePolicy:
     def _in_queue(self, update: UpdateId) -> None:
         call = self._calls.get(update)
         if call is not None:
-            call.queued()
+            call.queued(self._now)
 
     def _running(self, update: UpdateId) -> None:
         call = self._calls.get(update)

@@ -67,11 +67,15 @@ class OpenCall:
         else:
             self.left = self.due_at - now
 
-    def queued(self) -> None:
-        """It turns out to wait in a queue: what passed since it was sent does not count."""
-        if self.stage is Stage.SENT:
-            self.stage = Stage.QUEUED
-            self.due_at = None
+    def queued(self, now: float) -> None:
+        """It turns out to wait in a queue, at first or again: what passed since it was sent, or passes, is no work."""
+        over = self.due_at is not None and self.due_at <= now
+        if over or self.stage not in (Stage.SENT, Stage.RUNNING):
+            return
+        if self.stage is Stage.RUNNING and self.due_at is not None:
+            self.left = self.due_at - now
+        self.stage = Stage.QUEUED
+        self.due_at = None
 
     def running(self, now: float) -> None:
         """The site has begun: what passed since it was sent does not count."""
