@@ -96,7 +96,7 @@ def test_classes_are_counted_for_themselves() -> None:
 
 def test_a_walltime_that_got_further_is_not_counted_and_goes_on_at_once() -> None:
     playing = Playing("ab", sent="ab", retries_of={ErrorClass.WALLTIME: 1})
-    for number in range(1, 50):
+    for number in range(1, 150):
         at = 3600.0 * number
         assert playing.fail("a", ErrorClass.WALLTIME, at=at, progressed=True) == [Retry(up("a"), at)]
         playing.hear(Sent(up("a"), 0))
@@ -108,6 +108,17 @@ def test_a_walltime_that_got_further_is_not_counted_and_goes_on_at_once() -> Non
 def test_a_site_that_only_says_that_it_got_further_is_not_asked_in_a_loop() -> None:
     playing = Playing("ab", sent="ab")
     assert playing.fail("a", ErrorClass.WALLTIME, at=0.1, progressed=True) == [Retry(up("a"), 5.0)]
+
+
+def test_a_site_that_says_without_end_that_it_got_further_is_given_up_within_hours() -> None:
+    playing = Playing("ab", sent="ab")
+    for _ in range(1000):
+        decisions = playing.fail("a", ErrorClass.WALLTIME, progressed=True)
+        if not isinstance(decisions[0], Retry):
+            break
+        playing.hear(Sent(up("a"), 0), at=decisions[0].at)
+    assert decisions[1:] == [GiveUp(up("a"), ErrorClass.WALLTIME)]
+    assert 600 < playing.now < 6 * 3600
 
 
 def test_what_the_service_forgot_is_sent_again_without_end() -> None:

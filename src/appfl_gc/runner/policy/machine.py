@@ -41,7 +41,8 @@ class FailurePolicy:
 
     A failed call is tried again as often as ``settings`` allow for its class, the first time at once (after a minute
     where a batch system takes no more jobs), then after growing pauses. A walltime that ended with a checkpoint
-    further than the one before does not count, and what the service forgot is never counted. Where nothing comes of a
+    further than the one before does not count, up to ``MOST_FORGIVEN`` of them, and what the service forgot is never
+    counted. Where nothing comes of a
     call it is given up, and after ``set_aside_after`` of a client in a row the client is set aside and greeted again
     later. What would fail again (a user's error, a refused source or update, wrong software, no access) is never
     tried again, and costs the client at once, for the rest of this process.
@@ -186,12 +187,11 @@ class FailurePolicy:
                 return []
             call = self._open(update, self._round.version)
         call.failed(self._now, kind)
-        if event.progressed:
-            call.forgive()
+        got_further = event.progressed and call.got_further()
         if self._ended:
             return [self._end(update, kind, "The run has ended.", "")]
         if self._may_retry(call, kind):
-            if event.progressed:
+            if got_further:
                 # At once, but for a site that says so again and again without working.
                 call.retry_at = max(self._now, call.sent_at + self._settings.retry_seconds)
             else:

@@ -11,6 +11,12 @@ from appfl_gc.protocol.schedule import UpdateId
 
 GREETING = 0
 """The dispatch that stands for a client's greeting."""
+MOST_FORGIVEN = 200
+"""How often a call is forgiven its failures for getting further.
+
+A task that needs so many jobs is hardly one: 200 jobs of six hours are seven weeks. A site that only says that it gets
+further can say so every few seconds. After that its failures count, and their growing pauses end in hours.
+"""
 
 
 class Stage(enum.Enum):
@@ -40,6 +46,7 @@ class OpenCall:
         retry_at: while it is paused, when it is sent again.
         failures: of each class since it last got further.
         in_a_row: how many these are together.
+        forgiven: how often it got further.
     """
 
     update: UpdateId
@@ -52,6 +59,7 @@ class OpenCall:
     retry_at: float = 0.0
     failures: Counter[ErrorClass] = field(default_factory=Counter)
     in_a_row: int = 0
+    forgiven: int = 0
 
     @property
     def greeting(self) -> bool:
@@ -97,6 +105,14 @@ class OpenCall:
         self.stage = Stage.PAUSED
         self.due_at, self.left = None, limit
 
+    def got_further(self) -> bool:
+        """Failures so far do not count any more, since its site kept more work; whether this is still believed."""
+        if self.forgiven >= MOST_FORGIVEN:
+            return False
+        self.forgiven += 1
+        self.forgive()
+        return True
+
     def forgive(self) -> None:
         """Failures so far do not count any more."""
         self.failures.clear()
@@ -105,6 +121,7 @@ class OpenCall:
     def begin_anew(self, now: float, limit: float | None) -> None:
         """Another process goes on: failures and the time so far do not count, and ``limit`` seconds are left."""
         self.forgive()
+        self.forgiven = 0
         self.late = False
         self.left = limit
         if self.stage is not Stage.PAUSED:
