@@ -35,3 +35,11 @@ def test_rows_are_whole_lines_while_the_run_goes_on(tmp_path: Path) -> None:
     rows.write({"kind": "round", "round": 1})
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"kind": "round", "round": 1}
     rows.close()
+
+
+def test_a_full_disk_is_told_of_when_a_row_is_written_and_not_again(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    rows = MetricsFile(tmp_path / "metrics.jsonl")
+    with pytest.raises(OSError, match="No space"):
+        rows.write({"kind": "round"})
+    rows.close()

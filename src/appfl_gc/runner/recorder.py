@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
 from collections.abc import Iterable
@@ -78,8 +79,9 @@ class Recorder:
             self.tell(Logged(line, client=client))
 
     def close(self) -> None:
-        """Close the log."""
-        self._handler.close()
+        """Close the log, also on a full disk."""
+        with contextlib.suppress(OSError):
+            self._handler.close()
 
 
 def _describe(event: RunEvent) -> tuple[int, str]:
