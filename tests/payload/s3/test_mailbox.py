@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import requests
 
 from appfl_gc.payload.mailbox.base import TaskProgress
 from appfl_gc.payload.mailbox.making import mailbox_from_grant
@@ -67,6 +68,17 @@ def test_a_store_that_does_not_say_leaves_the_site_at_work(make_store, s3_server
     site.tell(TaskProgress(1))
     assert site.wanted()
     assert server.progress() is None
+    server.remove()
+
+
+@pytest.mark.parametrize("size", [0, 99, 101, 1_000_000])
+def test_a_site_can_put_nothing_but_a_note_there(make_store, size):
+    server, site = both(make_store())
+    put = requests.put(server.grant["tell"], data=b" " * size, timeout=60)
+    assert put.status_code == 403
+    assert server.progress() is None
+    site.tell(TaskProgress(10**9, 10**9))
+    assert server.progress() == TaskProgress(10**9, 10**9)
     server.remove()
 
 

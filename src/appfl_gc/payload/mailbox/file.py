@@ -11,7 +11,7 @@ from pathlib import Path
 
 from appfl_gc.payload.files import open_no_link, replacing, write_all
 from appfl_gc.payload.mailbox.base import TaskProgress
-from appfl_gc.payload.mailbox.progress_json import LARGEST, progress_bytes, read_progress
+from appfl_gc.payload.mailbox.progress_json import LENGTH, progress_bytes, read_progress
 from appfl_gc.protocol.errors import TransferError
 from appfl_gc.protocol.wire import Json, WireError, as_key
 
@@ -58,7 +58,7 @@ class FileServerMailbox:
         try:
             fd = open_no_link(_progress(self._directory, self._name))
             try:
-                return read_progress(os.read(fd, LARGEST))
+                return read_progress(os.read(fd, LENGTH))
             finally:
                 os.close(fd)
         except FileNotFoundError:

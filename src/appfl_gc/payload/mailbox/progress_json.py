@@ -5,13 +5,13 @@ from __future__ import annotations
 from appfl_gc.payload.mailbox.base import TaskProgress
 from appfl_gc.protocol.wire import WireError, as_count, as_object, load_json
 
-LARGEST = 1000
-"""Bytes that are read at most: what a site wrote is not trusted."""
+LENGTH = 100
+"""Bytes of a note, and all that is read of one: what a site wrote is not trusted."""
 
 
 def progress_bytes(progress: TaskProgress) -> bytes:
-    """``progress`` as JSON."""
-    return f'{{"steps": {progress.steps}, "planned": {progress.planned}}}'.encode()
+    """``progress`` as JSON, filled up with spaces: a store can be told to take notes of this length only."""
+    return f'{{"steps": {progress.steps}, "planned": {progress.planned}}}'.encode().ljust(LENGTH)
 
 
 def read_progress(content: bytes) -> TaskProgress | None:

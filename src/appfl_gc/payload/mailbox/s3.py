@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import requests
 
 from appfl_gc.payload.mailbox.base import TaskProgress
-from appfl_gc.payload.mailbox.progress_json import LARGEST, progress_bytes, read_progress
+from appfl_gc.payload.mailbox.progress_json import LENGTH, progress_bytes, read_progress
 from appfl_gc.payload.s3.exchange import Body, Deadlines, exchange
 from appfl_gc.payload.s3.granted import LOCATOR, signed_url
 from appfl_gc.payload.s3.refusals import AbsentError
@@ -60,7 +60,7 @@ class S3ServerMailbox:
         return {
             "scheme": "s3",
             "wanted": self._objects.sign("get_object", self._mark, self._seconds),
-            "tell": self._objects.sign("put_object", self._progress, self._seconds),
+            "tell": self._objects.sign("put_object", self._progress, self._seconds, size=LENGTH),
         }
 
     @property
@@ -76,7 +76,7 @@ class S3ServerMailbox:
                 requests.Session() as session,
                 exchange(session, "GET", url, "a look into a mailbox", DEADLINES) as answer,
             ):
-                return read_progress(answer.raw.read(LARGEST, decode_content=False))
+                return read_progress(answer.raw.read(LENGTH, decode_content=False))
         except AbsentError:
             return None
 

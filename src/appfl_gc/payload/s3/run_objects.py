@@ -125,9 +125,10 @@ class RunObjects:
         """
         self._client.ask("take an object", "put_object", Key=self.key(locator), Body=content)
 
-    def sign(self, operation: str, locator: str, seconds: int) -> str:
-        """A URL that allows ``operation`` on one object to whoever has it."""
-        return self._client.sign(operation, seconds, Key=self.key(locator))
+    def sign(self, operation: str, locator: str, seconds: int, *, size: int | None = None) -> str:
+        """A URL that allows ``operation`` on one object to whoever has it; of ``size`` bytes only, if that is given."""
+        more = {} if size is None else {"ContentLength": size}
+        return self._client.sign(operation, seconds, Key=self.key(locator), **more)
 
     def abort(self, key: str, upload: str) -> None:
         """End an upload; nothing happens if it is gone."""
