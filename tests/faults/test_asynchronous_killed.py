@@ -63,5 +63,5 @@ def test_killed_at_a_sample_of_records(bench: Bench) -> None:
         lost += kill_and_go_on(bench.fresh(f"after-{number}"), Break("kill_after_record", (number,)))
         times += 1
     fault = f"server SIGKILLed after every sixth journal record, schedule {bench.job.name}"
-    again = f"{lost} trainings begun again" if lost else "nothing"
+    again = f"trainings begun again: {lost}" if lost else "nothing"
     record(fault, times, "same actions on replay, nothing used twice", again)

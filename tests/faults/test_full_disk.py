@@ -55,9 +55,7 @@ def test_a_disk_that_is_full_when_an_update_has_arrived(bench: Bench) -> None:
 @pytest.mark.parametrize("kind", ["hello", "dispatch", "policy", "step", "aggregated", "round"])
 def test_a_disk_that_is_full_at_other_times(bench: Bench, kind: str) -> None:
     fill_and_go_on(bench, kind, 3)
-    record(
-        f"disk full after a record of kind {kind}", 1, "ends with a storage error; then same bits", "nothing"
-    )
+    record("disk full under the run directory", 1, "ends with a storage error; then same bits", "nothing")
 
 
 def test_a_directory_that_cannot_be_written(bench: Bench) -> None:
@@ -77,4 +75,3 @@ def test_a_directory_that_cannot_be_written(bench: Bench) -> None:
         bench.nursery.shell(f"mount -o remount,rw {disk}")
     assert bench.nursery.resume(bench.job).outcome == "finished"
     check_as_undisturbed(bench, death)
-    record("run directory read-only at a resume", 1, "refused in words; then same bits", "nothing")

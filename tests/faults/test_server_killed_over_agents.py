@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from appfl_gc.runner.journal import read_journal
 from appfl_gc.sandbox.sandbox import Sandbox
 from tests.faults.nursery import Break, Nursery
 from tests.faults.proof import AtDeath, Bench, check_as_undisturbed, counted
@@ -53,10 +52,4 @@ def test_killed_and_gone_on_with(bench: Bench, kind: str, number: int) -> None:
     check_as_undisturbed(bench, death)
     # The sites have not noticed: not even what was under way is done again.
     assert set(bench.begun().values()) == {1}
-    again = sum(one.kind == "retry" for one in read_journal(bench.run_dir / "journal.jsonl"))
-    record(
-        f"server SIGKILLed after a record of kind {kind}, sites at real agents",
-        1,
-        "same bits",
-        f"nothing; calls sent again: {again}",
-    )
+    record("server SIGKILLed, sites at real agents", 1, "same bits", "nothing")
