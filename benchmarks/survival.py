@@ -59,7 +59,9 @@ def play(directory: Path, clients: int, rounds: int) -> Path:
         judge = Judge(
             FailurePolicy(names, PolicySettings(), rounds=True, round_size=clients), RunClock(), journal
         )
-        journal.append(0.0, "run", run="bench", version="0", seed=1, clients=names, sources={})
+        journal.append(
+            0.0, "run", run="bench", version="0", seed=1, clients=names, sources={}, model="none", checksum=""
+        )
         for name in names:
             journal.append(0.0, "hello", client=name, sample_size=100, threads=1)
             judge.hear(Met(name))
@@ -111,6 +113,7 @@ def play(directory: Path, clients: int, rounds: int) -> Path:
                         "aggregated",
                         version=version,
                         model=f"global-{version}",
+                        checksum="",
                         updates=[[one.client, one.dispatch, behind] for one, behind in action.updates],
                     )
                     journal.append(

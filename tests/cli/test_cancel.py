@@ -52,7 +52,17 @@ def dead_run(home: Path) -> tuple[Path, FileSiteMailbox]:
     box = FileServerMailbox(directory / "payloads")
     with Journal(directory / "journal.jsonl") as journal:
         journal.append(
-            0.0, "run", run="run", version="0", seed=7, clients=["A", "B"], threads={}, spec={}, sources={}
+            0.0,
+            "run",
+            run="run",
+            version="0",
+            seed=7,
+            clients=["A", "B"],
+            threads={},
+            spec={},
+            sources={},
+            model="initial.safetensors",
+            checksum="",
         )
         for client, mailbox in (("A", box.public), ("B", None)):
             journal.append(

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 import appfl_gc.runner
 from appfl_gc.cli.exit_codes import ExitCode
 from appfl_gc.cli.main import cli
+from appfl_gc.payload import checksum
 from appfl_gc.protocol.errors import AppflGcError, ErrorReport
 from appfl_gc.protocol.schedule import Finish, Started
 from appfl_gc.protocol.schedule_json import step_to_json
@@ -77,6 +78,8 @@ def made_run(home: Path, *records: tuple[str, Mapping[str, Any]], invocation: bo
         "threads": {},
         "spec": {},
         "sources": {},
+        "model": "initial.safetensors",
+        "checksum": checksum.of_file(directory / "payloads" / "initial.safetensors"),
     }
     with Journal(directory / "journal.jsonl") as journal:
         for kind, fields in (("run", begun), *records):

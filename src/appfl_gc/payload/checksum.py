@@ -7,6 +7,7 @@ payloads in a store that others can write to, since checksums travel by the cont
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import xxhash
@@ -16,6 +17,7 @@ from appfl_gc.protocol.errors import TransferError
 
 FAST = "xxh3-128"
 STRONG = "blake3"
+_PIECE = 1 << 21
 
 
 class Hasher(Protocol):
@@ -59,6 +61,15 @@ def of(data: memoryview, algorithm: str = FAST) -> str:
     """The checksum of ``data``."""
     running = Checksum(algorithm)
     running.update(data)
+    return str(running)
+
+
+def of_file(path: Path, algorithm: str = FAST) -> str:
+    """The checksum of a file, which is read piece by piece; raises ``OSError``."""
+    running = Checksum(algorithm)
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_PIECE):
+            running.update(memoryview(piece))
     return str(running)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from appfl_gc.aggregator.base import Aggregator, Cohort
 from appfl_gc.aggregator.reduction import aggregate
 from appfl_gc.aggregator.user_class import UserClassAggregator
-from appfl_gc.payload import coding, model_file
+from appfl_gc.payload import checksum, coding, model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import CODEC, Encoding
 from appfl_gc.payload.encoded import Encoded, MappedFile
@@ -18,6 +18,8 @@ from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.schedule import UpdateMeta
 from appfl_gc.runner.routes import Route
 from appfl_gc.runner.run_directory import RunDirectory
+
+READ_ONLY = 0o400
 
 
 class GlobalModel:
@@ -63,6 +65,10 @@ class GlobalModel:
     def inherit(self, version: int, evict: Callable[[], None]) -> None:
         """An earlier server put ``version`` into a store; ``evict`` is done when the version goes."""
         self._inherited.setdefault(version, []).append(evict)
+
+    def checksum(self) -> str:
+        """Of the newest version's file, which is read once; for the journal."""
+        return checksum.of_file(self.file)
 
     def bytes_of(self, version: int) -> int:
         """Bytes of the file of ``version``."""
@@ -130,6 +136,8 @@ class GlobalModel:
             state=_state_of(self.file),
             state_out=_state_of(new),
         )
+        # The model that users find has the same bytes: written over in place, it would change the run's own.
+        new.chmod(READ_ONLY)
         self.version += 1
         self._files[self.version] = new
         return self.version

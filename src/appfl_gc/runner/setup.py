@@ -43,6 +43,7 @@ from appfl_gc.runner.planes import Planes, await_endpoints, make_planes
 from appfl_gc.runner.policy.making import policy_of
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.resume.invocation import Invocation
+from appfl_gc.runner.resume.newest_model import check_newest_model
 from appfl_gc.runner.resume.past import PastRun
 from appfl_gc.runner.resume.restore import (
     clear_leftovers,
@@ -266,6 +267,8 @@ def _begin_journal(parts: Parts, federation: Federation, spec: UpdateSpec) -> No
         seed=parts.calls.seed,
         clients=list(parts.clients),
         threads=parts.calls.threads,
+        model=parts.model.file.name,
+        checksum=parts.model.checksum(),
         spec=spec.to_json(),
         sources={
             client.client_id: {kind: source.sha256 for kind, source in client.sources.items()}
@@ -278,14 +281,8 @@ def _begin_journal(parts: Parts, federation: Federation, spec: UpdateSpec) -> No
 def _newest_file(past: PastRun, model: nn.Module, spec: UpdateSpec) -> Path:
     """The file of the newest version of a run that is gone on with; raises ``UsageError`` if it can't be used."""
     path = past.model_file
-    try:
-        found = codec.spec_of(model_file.open(path))
-    except (AppflGcError, OSError) as error:
-        raise UsageError(
-            f"The global model of the run, {path}, can't be read: {error}",
-            "Start a new run from checkpoints/last.safetensors with --init-model.",
-        ) from None
-    if found != spec:
+    check_newest_model(past)
+    if codec.spec_of(model_file.open(path)) != spec:
         raise UsageError(
             f"The global model of the run, {path}, is not of the configured model {type(model).__name__}.",
             "The model's file has changed; put it back as it was.",

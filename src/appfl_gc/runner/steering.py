@@ -163,6 +163,7 @@ class Steering:
             version=version,
             updates=[[update.client, update.dispatch, behind] for update, behind in action.updates],
             model=parts.model.file.name,
+            checksum=parts.model.checksum(),
         )
         parts.journal.flush()
         for update in updates:

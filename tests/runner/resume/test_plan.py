@@ -13,6 +13,7 @@ from rich.console import Console
 
 from appfl_gc.control.globus_compute.rest import service as rest
 from appfl_gc.control.globus_compute.rest.service import ServiceVersions
+from appfl_gc.payload import checksum
 from appfl_gc.protocol.errors import DeliveryError, ErrorClass
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.protocol.reference import Ref
@@ -142,6 +143,8 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PastRun, In
     invocation = Invocation(server, clients, tmp_path)
     (directory / "config.json").write_text(json.dumps(invocation.federation().resolved()))
     past = past_run(directory, "Client1", "Client2", "Client3")
+    past.model = "initial.safetensors"
+    past.model_checksum = checksum.of_file(past.model_file)
     past.open = {f"Client{n}": call(f"Client{n}", task=task) for n, task in enumerate(TASKS.values(), 1)}
     return past, invocation
 

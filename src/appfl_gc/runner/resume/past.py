@@ -125,7 +125,8 @@ class PastRun:
         set_aside: clients that took no part.
         why_aside: why, where the journal says.
         version: of the newest global model.
-        model: name of its file among the payloads; "" for the initial one.
+        model: name of its file among the payloads.
+        model_checksum: of that file.
         last_version: number of the record that tells of it; -1 for the initial one.
         released: versions that no new call needs.
         wanted: what the scheduler dispatched and nobody had sent.
@@ -161,6 +162,7 @@ class PastRun:
     why_aside: dict[str, str] = field(default_factory=dict)
     version: int = 0
     model: str = ""
+    model_checksum: str = ""
     last_version: int = -1
     released: set[int] = field(default_factory=set)
     wanted: dict[str, Dispatch] = field(default_factory=dict)
@@ -188,7 +190,7 @@ class PastRun:
     @property
     def model_file(self) -> Path:
         """The file of the newest global model."""
-        return self.directory.payloads / (self.model or "initial.safetensors")
+        return self.directory.payloads / self.model
 
     @property
     def began(self) -> bool:
@@ -253,6 +255,7 @@ def policy_events(path: Path) -> Iterator[tuple[float, decisions.PolicyEvent]]:
 def _run(past: PastRun, record: Record) -> None:
     fields = record.fields
     past.run_id, past.program, past.seed = str(fields["run"]), str(fields["version"]), int(fields["seed"])
+    past.model, past.model_checksum = str(fields["model"]), str(fields["checksum"])
     past.clients = tuple(str(client) for client in fields["clients"])
     past.sources = {
         str(client): {str(kind): str(text) for kind, text in of.items()}
@@ -390,6 +393,7 @@ def _same(waiting: Event, heard: Event) -> bool:
 def _aggregated(past: PastRun, record: Record) -> None:
     fields = record.fields
     past.version, past.model, past.to_fold = int(fields["version"]), str(fields["model"]), None
+    past.model_checksum = str(fields["checksum"])
     past.last_version = record.number
     folded = []
     for client, dispatch, behind in fields["updates"]:

@@ -19,6 +19,7 @@ from appfl_gc.runner.preflight import client_sites
 from appfl_gc.runner.resume.carried import carried_rows
 from appfl_gc.runner.resume.changes import Change, changes_since, describe
 from appfl_gc.runner.resume.invocation import Invocation
+from appfl_gc.runner.resume.newest_model import check_newest_model
 from appfl_gc.runner.resume.past import OpenCall, PastRun
 from appfl_gc.runner.services import compute_services, identity_of
 
@@ -172,6 +173,14 @@ def _fate_of(call: OpenCall, told_to_stop: bool, at_service: AtService, local: b
     return Fate.SENT_AGAIN, "The service does not know it any more."
 
 
+def _model_row(past: PastRun) -> Row:
+    try:
+        check_newest_model(past)
+    except UsageError as error:
+        return DIRECTORY.fail("model", error.message, error.hint, ErrorClass.USER)
+    return DIRECTORY.ok("model", f"Version {past.version} of the global model is there.")
+
+
 def _directory_rows(past: PastRun) -> Iterator[Row]:
     path = past.directory.path
     if os.access(path, os.W_OK):
@@ -187,15 +196,8 @@ def _directory_rows(past: PastRun) -> Iterator[Row]:
             "Start it again with `appfl-gc run`.",
             ErrorClass.USER,
         )
-    elif past.model_file.is_file():
-        yield DIRECTORY.ok("model", f"Version {past.version} of the global model is there.")
     else:
-        yield DIRECTORY.fail(
-            "model",
-            f"The newest global model is gone: {past.model_file}.",
-            "Bring payloads/ back from a copy; or start a new run with --init-model.",
-            ErrorClass.STORAGE,
-        )
+        yield _model_row(past)
     gone = [
         update
         for update, kept in past.accepted.items()

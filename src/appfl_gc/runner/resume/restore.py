@@ -208,11 +208,18 @@ def restore(
     if past.started:
         unknown = [client for client in parts.clients if client not in past.met or client in past.set_aside]
         run.failures.greet([client for client in unknown if client not in parts.dispatcher.busy])
-    again = len(past.open) - attached
-    return (
-        f"The run goes on: {past.rounds.rounds} rounds are done, {len(past.accepted)} updates of the next one are "
-        f"here, {attached} calls are attached to and {again} are sent again."
-    )
+    counts = {
+        "round done": past.rounds.rounds,
+        "update that is here already": len(past.accepted),
+        "call attached to": attached,
+        "call sent again": len(past.open) - attached,
+    }
+    return f"The run goes on: {', '.join(_many(count, what) for what, count in counts.items() if count)}."
+
+
+def _many(count: int, what: str) -> str:
+    noun, _, rest = what.partition(" ")
+    return f"{count} {noun}{'' if count == 1 else 's'} {rest}"
 
 
 def _take_up_calls(
