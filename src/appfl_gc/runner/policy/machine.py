@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from appfl_gc.protocol.errors import ErrorClass
 from appfl_gc.protocol.schedule import UpdateId
+from appfl_gc.runner.calls import HELLO_ROUND
 from appfl_gc.runner.policy.alarms import Alarms, What
+from appfl_gc.runner.policy.awaited_call import AwaitedCall, Stage
 from appfl_gc.runner.policy.classes import UNHEARD, pause_before_retry
 from appfl_gc.runner.policy.decisions import (
     Accepted,
@@ -28,7 +30,6 @@ from appfl_gc.runner.policy.decisions import (
     SetAside,
     WakeAt,
 )
-from appfl_gc.runner.policy.open_call import GREETING, OpenCall, Stage
 from appfl_gc.runner.policy.roll import Roll
 from appfl_gc.runner.policy.round_books import RoundBooks
 from appfl_gc.runner.policy.settings import OnMissing, PolicySettings
@@ -77,7 +78,7 @@ class FailurePolicy:
         self._roll = Roll(clients)
         self._round = RoundBooks(self._roll)
         self._alarms = Alarms(self._stands)
-        self._calls: dict[UpdateId, OpenCall] = {}
+        self._calls: dict[UpdateId, AwaitedCall] = {}
         self._newest: dict[str, int] = {}
         self._now = 0.0
         self._began = False
@@ -128,7 +129,7 @@ class FailurePolicy:
     # Calls on their way
 
     def _met(self, client: str) -> None:
-        self._calls.pop(UpdateId(client, GREETING), None)
+        self._calls.pop(UpdateId(client, HELLO_ROUND), None)
         if self._roll.met(client):
             self._round.came_up(client)
 
@@ -142,9 +143,9 @@ class FailurePolicy:
             call.sent(self._now)
             self._watch(call)
 
-    def _open(self, update: UpdateId, version: int) -> OpenCall:
-        limit = None if update.dispatch == GREETING else self._settings.deadline_seconds
-        call = OpenCall(update, version, self._now, limit, None if limit is None else self._now + limit)
+    def _open(self, update: UpdateId, version: int) -> AwaitedCall:
+        limit = None if update.dispatch == HELLO_ROUND else self._settings.deadline_seconds
+        call = AwaitedCall(update, version, self._now, limit, None if limit is None else self._now + limit)
         self._calls[update] = call
         if not call.greeting:
             self._newest[update.client] = max(update.dispatch, self._newest.get(update.client, 0))
@@ -165,7 +166,7 @@ class FailurePolicy:
             call.running(self._now)
             self._watch(call)
 
-    def _watch(self, call: OpenCall) -> None:
+    def _watch(self, call: AwaitedCall) -> None:
         if call.due_at is not None:
             self._alarms.set(call.due_at, call.update)
 
@@ -203,30 +204,30 @@ class FailurePolicy:
         return self._give_up(call, kind)
 
     def _is_new(self, update: UpdateId) -> bool:
-        if update.dispatch == GREETING:
+        if update.dispatch == HELLO_ROUND:
             return not self._roll.is_up(update.client)
         return update.dispatch > self._newest.get(update.client, 0)
 
-    def _may_retry(self, call: OpenCall, kind: ErrorClass) -> bool:
+    def _may_retry(self, call: AwaitedCall, kind: ErrorClass) -> bool:
         if not kind.infrastructure or kind is ErrorClass.LATE:
             return False
         if kind is ErrorClass.FORGOTTEN or self._settings.on_missing is OnMissing.WAIT:
             return True
         return call.failures[kind] <= self._settings.retries_for(kind)
 
-    def _give_up(self, call: OpenCall, kind: ErrorClass) -> list[Decision]:
+    def _give_up(self, call: AwaitedCall, kind: ErrorClass) -> list[Decision]:
         """Nothing comes of ``call`` any more, unless the run can't go on without it: then it ends instead."""
         aside = self._costs_the_client(call, kind)
         replace = self._is_replaced(call, kind)
         end = self._end_without(call, kind, aside=aside, replace=replace)
         return [end] if end is not None else self._close(call, kind, aside=aside, replace=replace)
 
-    def _costs_the_client(self, call: OpenCall, kind: ErrorClass) -> bool:
+    def _costs_the_client(self, call: AwaitedCall, kind: ErrorClass) -> bool:
         if call.greeting or not kind.infrastructure:
             return True
         return self._roll.failures(call.update.client) + 1 >= self._settings.set_aside_after
 
-    def _is_replaced(self, call: OpenCall, kind: ErrorClass) -> bool:
+    def _is_replaced(self, call: AwaitedCall, kind: ErrorClass) -> bool:
         return (
             self._rounds
             and self._settings.on_missing is OnMissing.REPLACE
@@ -235,7 +236,9 @@ class FailurePolicy:
             and self._round.spare > 0
         )
 
-    def _end_without(self, call: OpenCall, kind: ErrorClass, *, aside: bool, replace: bool) -> EndRun | None:
+    def _end_without(
+        self, call: AwaitedCall, kind: ErrorClass, *, aside: bool, replace: bool
+    ) -> EndRun | None:
         """The end of the run, if it can't go on without ``call``."""
         client = call.update.client
         left = self._roll.count_without(client) if aside else self._roll.count_without()
@@ -265,7 +268,7 @@ class FailurePolicy:
             f"A lower `{key}` goes on with fewer clients.",
         )
 
-    def _end_of_round(self, call: OpenCall, kind: ErrorClass, left: int, replace: bool) -> EndRun | None:
+    def _end_of_round(self, call: AwaitedCall, kind: ErrorClass, left: int, replace: bool) -> EndRun | None:
         """The end of the run, if the round of ``call`` can't have its quorum without it."""
         if not self._rounds or not self._round.has(call):
             return None
@@ -286,7 +289,7 @@ class FailurePolicy:
         self._ended = True
         return EndRun(kind, why, hint, update)
 
-    def _close(self, call: OpenCall, kind: ErrorClass, *, aside: bool, replace: bool) -> list[Decision]:
+    def _close(self, call: AwaitedCall, kind: ErrorClass, *, aside: bool, replace: bool) -> list[Decision]:
         update, client = call.update, call.update.client
         del self._calls[update]
         give_up: list[Decision] = []
@@ -338,7 +341,7 @@ class FailurePolicy:
             self._give_up_the_late() if self._round.arrived >= self.needed else self._try_the_late_again(call)
         )
 
-    def _try_the_late_again(self, call: OpenCall) -> list[Decision]:
+    def _try_the_late_again(self, call: AwaitedCall) -> list[Decision]:
         """The round can't do without ``call`` yet: perhaps its site hangs."""
         waits_for_a_retry = call.stage is Stage.PAUSED
         used_up = call.failures[ErrorClass.LATE] >= self._settings.retries_for(ErrorClass.LATE)
@@ -363,7 +366,7 @@ class FailurePolicy:
             self._is_due_now(following)
         return decisions
 
-    def _is_due_now(self, call: OpenCall) -> None:
+    def _is_due_now(self, call: AwaitedCall) -> None:
         call.due_at = self._now
         self._alarms.set(self._now, call.update)
 

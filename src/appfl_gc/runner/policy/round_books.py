@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appfl_gc.protocol.schedule import UpdateId
-from appfl_gc.runner.policy.open_call import OpenCall
+from appfl_gc.runner.policy.awaited_call import AwaitedCall
 from appfl_gc.runner.policy.roll import Roll
 
 
@@ -29,7 +29,7 @@ class RoundBooks:
         self._promised = 0
         self._called: set[str] = set()
         self._called_and_up = 0
-        self._late: dict[UpdateId, OpenCall] = {}
+        self._late: dict[UpdateId, AwaitedCall] = {}
 
     @property
     def possible(self) -> int:
@@ -41,17 +41,17 @@ class RoundBooks:
         """Clients that are up, have no call of this round, and are not to take another one's place already."""
         return self._roll.up_count - self._called_and_up - self._promised
 
-    def begin(self, version: int) -> list[OpenCall]:
+    def begin(self, version: int) -> list[AwaitedCall]:
         """The round of ``version`` begins; the calls of the one before that are late still."""
         late = list(self._late.values())
         self._empty(version)
         return late
 
-    def has(self, call: OpenCall) -> bool:
+    def has(self, call: AwaitedCall) -> bool:
         """Whether ``call`` belongs to this round."""
         return call.version == self.version and not call.greeting
 
-    def opened(self, call: OpenCall) -> None:
+    def opened(self, call: AwaitedCall) -> None:
         """A call went out."""
         client = call.update.client
         if not self.has(call):
@@ -62,14 +62,14 @@ class RoundBooks:
             self._called_and_up += self._roll.is_up(client)
             self._promised = max(0, self._promised - 1)
 
-    def accepted(self, call: OpenCall) -> None:
+    def accepted(self, call: AwaitedCall) -> None:
         """``call`` brought an update."""
         if self.has(call):
             self._open -= 1
             self.arrived += 1
             self._late.pop(call.update, None)
 
-    def lost(self, call: OpenCall, *, replace: bool) -> None:
+    def lost(self, call: AwaitedCall, *, replace: bool) -> None:
         """Nothing comes of ``call``; ``replace``: a spare client takes its place. With nothing left it begins anew."""
         if not self.has(call):
             return
@@ -79,17 +79,17 @@ class RoundBooks:
         if self.possible == 0:
             self._empty(self.version)
 
-    def is_late(self, call: OpenCall) -> None:
+    def is_late(self, call: AwaitedCall) -> None:
         """``call`` missed its deadline."""
         call.late = True
         self._late[call.update] = call
 
-    def in_time(self, call: OpenCall) -> None:
+    def in_time(self, call: AwaitedCall) -> None:
         """``call`` turns out not to be late."""
         call.late = False
         self._late.pop(call.update, None)
 
-    def next_late(self) -> OpenCall | None:
+    def next_late(self) -> AwaitedCall | None:
         """The call that has been late for longest."""
         return next(iter(self._late.values()), None)
 

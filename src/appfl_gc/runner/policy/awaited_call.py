@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 from appfl_gc.protocol.errors import ErrorClass
 from appfl_gc.protocol.schedule import UpdateId
+from appfl_gc.runner.calls import HELLO_ROUND
 
-GREETING = 0
-"""The dispatch that stands for a client's greeting."""
 MOST_FORGIVEN = 200
 """How often a call is forgiven its failures for getting further.
 
@@ -29,7 +28,7 @@ class Stage(enum.Enum):
 
 
 @dataclass
-class OpenCall:
+class AwaitedCall:
     """A dispatch, or a greeting, over all its attempts.
 
     The deadline counts from the first attempt, pauses before retries included; what is known to be time in a queue
@@ -64,7 +63,7 @@ class OpenCall:
     @property
     def greeting(self) -> bool:
         """Whether it asks a client whether it is there."""
-        return self.update.dispatch == GREETING
+        return self.update.dispatch == HELLO_ROUND
 
     def sent(self, now: float) -> None:
         """Another attempt goes out."""
