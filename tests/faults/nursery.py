@@ -60,12 +60,18 @@ class Served:
 
 @dataclass(frozen=True)
 class Job:
-    """What servers are started for: a run's YAML files, and where its output lies."""
+    """What servers are started for.
+
+    Attributes:
+        server, clients: the run's YAML files.
+        output: where its directory is made; nothing else is there.
+        real_workers: whether workers on this machine are those that runs have otherwise, and not forked.
+        name: for the test.
+    """
 
     server: Path
     clients: Path
     output: Path
-    overrides: tuple[str, ...] = ()
     real_workers: bool = False
     name: str = ""
 
@@ -91,7 +97,6 @@ class Nursery:
         self.directory = directory
         self.log = directory / "servers.log"
         self._tmpfs = tmpfs
-        self._results = 0
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "tests.faults.nursery", str(theirs.fileno())]
         if tmpfs is not None:
@@ -136,12 +141,11 @@ class Nursery:
 
     def start(self, job: Job, *breaks: Break, resume: bool = False) -> int:
         """Start a server; its process id, which is that of its session and process group too."""
-        self._results += 1
         request = {
             "run_dir": str(self._run_dir(job)) if resume else "",
             "server": str(job.server),
             "clients": str(job.clients),
-            "overrides": [*job.overrides, f"server_configs.logging_output_dirname={job.output}"],
+            "overrides": [f"server_configs.logging_output_dirname={job.output}"],
             "real_workers": job.real_workers,
             "breaks": [dataclasses.asdict(one) for one in breaks],
             "result": str(self.directory / "result.json"),
