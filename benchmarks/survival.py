@@ -130,7 +130,7 @@ def resume_row(clients: int, rounds: int, repeats: int) -> dict[str, Any]:
     from appfl_gc.runner.policy.machine import FailurePolicy
     from appfl_gc.runner.policy.settings import PolicySettings
     from appfl_gc.runner.replay import first_difference, recorded_steps
-    from appfl_gc.runner.resume.past import policy_events, read_past
+    from appfl_gc.runner.resume.reading import policy_events, read_past
     from appfl_gc.runner.run_directory import RunDirectory
     from appfl_gc.scheduler.sync import SyncScheduler
 

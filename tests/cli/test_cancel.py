@@ -15,7 +15,7 @@ from appfl_gc.cli.exit_codes import ExitCode
 from appfl_gc.cli.main import cli
 from appfl_gc.payload.mailbox.file import FileServerMailbox, FileSiteMailbox
 from appfl_gc.runner.journal import Journal
-from appfl_gc.runner.resume.past import read_past
+from appfl_gc.runner.resume.reading import read_past
 from appfl_gc.runner.run_directory import RunDirectory
 from tests.cli.killed_run import journal_of, start_run, until
 

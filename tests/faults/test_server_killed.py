@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appfl_gc.runner.resume.past import read_past
+from appfl_gc.runner.resume.reading import read_past
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.timers import Timers
 from tests.faults.nursery import Break, Nursery, Served

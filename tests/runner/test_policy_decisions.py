@@ -132,7 +132,7 @@ def test_what_would_fail_again_costs_the_client_at_once(kind: ErrorClass, on_mis
     playing = Playing("abc", sent="abc", set_aside_after=9, on_missing=on_missing)
     aside, given_up = playing.fail("a", kind)
     assert aside == SetAside("a", None)
-    assert given_up == GiveUp(up("a"), kind, cancel=kind in (ErrorClass.LOGIN, ErrorClass.ENDPOINT))
+    assert given_up == GiveUp(up("a"), kind)
     assert playing.policy.active == {"b", "c"}
 
 
@@ -240,8 +240,8 @@ def test_waiting_does_not_end_an_asynchronous_run_while_somebody_may_come_back()
     playing = Playing(
         "ab", rounds=False, sent="ab", quorum=2, on_missing=OnMissing.WAIT, deadline_seconds=10.0
     )
-    assert playing.hear(Due(), at=10) == [SetAside("a", 610.0), GiveUp(up("a"), ErrorClass.LATE, cancel=True)]
-    assert playing.hear(Due()) == [SetAside("b", 610.0), GiveUp(up("b"), ErrorClass.LATE, cancel=True)]
+    assert playing.hear(Due(), at=10) == [SetAside("a", 610.0), GiveUp(up("a"), ErrorClass.LATE)]
+    assert playing.hear(Due()) == [SetAside("b", 610.0), GiveUp(up("b"), ErrorClass.LATE)]
     assert playing.hear(Due(), at=610) == [GreetAgain("a")]
     assert isinstance(playing.hear(Failed(UpdateId("a", 0), NAN))[0], SetAside)
     assert playing.hear(Due()) == [GreetAgain("b")]
@@ -267,16 +267,16 @@ def test_who_is_late_is_given_up_as_soon_as_the_round_has_its_quorum() -> None:
     playing.hear(*(Sent(up(client), 0) for client in "bcd"))
     assert playing.hear(Accepted(up("b")), at=100) == [
         SetAside("c", 700.0),
-        GiveUp(up("c"), ErrorClass.LATE, cancel=True),
+        GiveUp(up("c"), ErrorClass.LATE),
     ]
-    assert playing.hear(Due()) == [SetAside("d", 700.0), GiveUp(up("d"), ErrorClass.LATE, cancel=True)]
+    assert playing.hear(Due()) == [SetAside("d", 700.0), GiveUp(up("d"), ErrorClass.LATE)]
 
 
 def test_with_its_quorum_a_round_waits_until_the_deadline_and_no_longer() -> None:
     playing = Playing("abc", sent="abc", quorum=1, deadline_seconds=60.0)
     assert playing.hear(Accepted(up("a")), Accepted(up("b")), at=5) == []
     assert playing.hear(Due(), at=59) == []
-    assert playing.hear(Due(), at=60)[1:] == [GiveUp(up("c"), ErrorClass.LATE, cancel=True)]
+    assert playing.hear(Due(), at=60)[1:] == [GiveUp(up("c"), ErrorClass.LATE)]
 
 
 def test_time_in_a_queue_does_not_count_where_it_is_known() -> None:
@@ -296,13 +296,13 @@ def test_a_call_that_goes_back_into_a_queue_keeps_what_was_left_of_its_time() ->
     assert playing.hear(Due(), at=3000) == []
     playing.hear(Running(up("b")), at=3000)
     assert playing.hear(Due(), at=3029) == []
-    assert playing.hear(Due(), at=3030)[1:] == [GiveUp(up("b"), ErrorClass.LATE, cancel=True)]
+    assert playing.hear(Due(), at=3030)[1:] == [GiveUp(up("b"), ErrorClass.LATE)]
 
 
 def test_no_queue_saves_a_call_whose_deadline_has_passed() -> None:
     playing = Playing("ab", sent="ab", quorum=1, deadline_seconds=60.0)
     playing.hear(Accepted(up("a")), Running(up("b")), at=0)
-    assert playing.hear(Queued(up("b")), Due(), at=60)[1:] == [GiveUp(up("b"), ErrorClass.LATE, cancel=True)]
+    assert playing.hear(Queued(up("b")), Due(), at=60)[1:] == [GiveUp(up("b"), ErrorClass.LATE)]
 
 
 def test_pauses_and_all_attempts_count_to_one_deadline() -> None:
@@ -312,7 +312,7 @@ def test_pauses_and_all_attempts_count_to_one_deadline() -> None:
     playing.hear(Sent(up("b"), 0), at=52)
     assert playing.fail("b", at=70) == [Retry(up("b"), 75.0)]
     assert playing.hear(Due(), at=89) == []
-    assert playing.hear(Due(), at=90)[1:] == [GiveUp(up("b"), ErrorClass.LATE, cancel=True)]
+    assert playing.hear(Due(), at=90)[1:] == [GiveUp(up("b"), ErrorClass.LATE)]
 
 
 @pytest.mark.parametrize("on_missing", [OnMissing.DROP, OnMissing.REPLACE])
@@ -327,7 +327,7 @@ def test_a_round_without_its_quorum_tries_the_late_again_and_then_does_without(o
     assert playing.hear(Due(), at=129) == []
     given_up = playing.hear(Due(), at=130)
     replace = on_missing is OnMissing.REPLACE
-    assert GiveUp(up("a"), ErrorClass.LATE, replace, cancel=True) in given_up
+    assert GiveUp(up("a"), ErrorClass.LATE, replace) in given_up
     assert playing.hear(Due(), at=139) == []
     assert playing.hear(Accepted(up("b")), at=139) == []
 
@@ -362,7 +362,7 @@ def test_a_call_that_waits_for_its_retry_at_the_deadline_is_not_tried_again_twic
 def test_without_rounds_each_late_call_is_given_up_by_itself() -> None:
     playing = Playing("abc", rounds=False, sent="abc", quorum=1, deadline_seconds=60.0)
     playing.hear(Sent(UpdateId("a", 2), 5), at=30)
-    assert playing.hear(Due(), at=60)[1] == GiveUp(up("a"), ErrorClass.LATE, cancel=True)
+    assert playing.hear(Due(), at=60)[1] == GiveUp(up("a"), ErrorClass.LATE)
 
 
 # Before training, and after the end

@@ -44,7 +44,7 @@ def cancel(run_dir: Path, seconds: float) -> None:
     """
     from appfl_gc.runner.events import Outcome
     from appfl_gc.runner.journal import Journal
-    from appfl_gc.runner.resume.past import read_past
+    from appfl_gc.runner.resume.reading import read_past
     from appfl_gc.runner.run_directory import RunDirectory
 
     directory = RunDirectory(run_dir.absolute())

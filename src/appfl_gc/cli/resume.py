@@ -75,7 +75,7 @@ def resume(
     nothing is sent. The exit status is that of `run`; 0 if the run is finished already.
     """
     from appfl_gc.runner.resume.invocation import Invocation
-    from appfl_gc.runner.resume.past import read_past
+    from appfl_gc.runner.resume.reading import read_past
     from appfl_gc.runner.run_directory import RunDirectory
 
     directory = RunDirectory(run_dir.absolute())
@@ -135,8 +135,7 @@ def _tell_finished(past: PastRun, output: Output) -> None:
         return
     count = f"{rounds.rounds} round{'' if rounds.rounds == 1 else 's'}"
     click.echo(
-        f"The run is finished after {count}; there is nothing to go on with.\n"
-        f"Its model is {directory.model}"
+        f"The run is finished after {count}; there is nothing to go on with.\nIts model is {directory.model}"
     )
 
 

@@ -32,7 +32,8 @@ from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.resume.changes import Views, check_unchanged
 from appfl_gc.runner.resume.invocation import FILE as INVOCATION
 from appfl_gc.runner.resume.invocation import Invocation
-from appfl_gc.runner.resume.past import PastRun, read_past
+from appfl_gc.runner.resume.past import PastRun
+from appfl_gc.runner.resume.reading import read_past
 from appfl_gc.runner.resume.restore import restore
 from appfl_gc.runner.run_directory import RunDirectory, new_run_id
 from appfl_gc.runner.setup import RunOptions, Setup, set_up

@@ -21,7 +21,7 @@ from appfl_gc.protocol.schedule import UpdateId
 from appfl_gc.protocol.wire import Json
 from appfl_gc.runner.doctor.row import State, Subject
 from appfl_gc.runner.resume.carried import carried_rows
-from appfl_gc.runner.resume.past import OpenCall, PastRun
+from appfl_gc.runner.resume.past import PastRun, UnansweredCall
 from appfl_gc.runner.run_directory import RunDirectory
 from tests.s3_server import S3Server
 
@@ -42,7 +42,7 @@ def past_run(directory: Path, places: dict[str, Json], references: dict[str, Ref
     past = PastRun(RunDirectory(directory))
     for client, ref in references.items():
         at = {"scheme": ref.scheme, "locator": ref.locator, "size": ref.size}
-        past.open[client] = OpenCall(UpdateId(client, 1), 0, 1, {"model_at": at})
+        past.open[client] = UnansweredCall(UpdateId(client, 1), 0, 1, {"model_at": at})
     return past
 
 
@@ -106,5 +106,5 @@ def test_a_store_that_is_gone_is_told_and_models_in_messages_need_none(tmp_path:
     state, words = found(past)["models"]
     assert state is State.WARN
     assert "can't be told" in words
-    past.open["A"] = OpenCall(UpdateId("A", 1), 0, 1, {})
+    past.open["A"] = UnansweredCall(UpdateId("A", 1), 0, 1, {})
     assert found(past) == {}

@@ -20,7 +20,7 @@ from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.schedule import Dispatch, UpdateId, UpdateMeta
 from appfl_gc.report.resume_plan import plan_json, print_plan
 from appfl_gc.runner.resume.invocation import Invocation
-from appfl_gc.runner.resume.past import KeptUpdate, Met, OpenCall, PastRun, RoundsDone
+from appfl_gc.runner.resume.past import KeptUpdate, MetClient, PastRun, RoundsDone, UnansweredCall
 from appfl_gc.runner.resume.plan import Fate, Item, Plan, items, make_plan
 from appfl_gc.runner.run_directory import RunDirectory
 from tests.small_federation import SmallFederation
@@ -29,8 +29,8 @@ ENDPOINT = "01234567-89ab-4def-8123-456789abcdef"
 TASKS = {name: f"{name * 8}-89ab-4def-8123-456789abcdef" for name in "abc"}
 
 
-def call(client: str, **more: Any) -> OpenCall:
-    return OpenCall(UpdateId(client, 4), 3, 1, {}, **more)
+def call(client: str, **more: Any) -> UnansweredCall:
+    return UnansweredCall(UpdateId(client, 4), 3, 1, {}, **more)
 
 
 def kept(client: str) -> KeptUpdate:
@@ -40,7 +40,7 @@ def kept(client: str) -> KeptUpdate:
 
 def past_run(directory: Path, *clients: str, **more: Any) -> PastRun:
     past = PastRun(RunDirectory(directory), run_id="run", clients=clients, rounds=RoundsDone(3, 9), **more)
-    past.met = {client: Met(64, 1) for client in clients}
+    past.met = {client: MetClient(64, 1) for client in clients}
     return past
 
 

@@ -113,13 +113,11 @@ class GiveUp:
         update: which dispatch.
         error_class: why; ``LATE`` where it missed its deadline.
         replace: another client is to take its place.
-        cancel: the site may still be at it and is to stop.
     """
 
     update: UpdateId
     error_class: ErrorClass
     replace: bool = False
-    cancel: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from appfl_gc.protocol.schedule import UpdateId
 from appfl_gc.runner.calls import HELLO_ROUND
 from appfl_gc.runner.policy.alarms import Alarms, What
 from appfl_gc.runner.policy.awaited_call import AwaitedCall, Stage
-from appfl_gc.runner.policy.classes import UNHEARD, pause_before_retry
+from appfl_gc.runner.policy.classes import pause_before_retry
 from appfl_gc.runner.policy.decisions import (
     Accepted,
     Began,
@@ -296,7 +296,7 @@ class FailurePolicy:
         if not call.greeting:
             self._roll.failed(client)
             self._round.lost(call, replace=replace)
-            give_up.append(GiveUp(update, kind, replace, cancel=kind in UNHEARD))
+            give_up.append(GiveUp(update, kind, replace))
         if not aside:
             return give_up
         set_aside = self._set_aside(client, kind)

@@ -20,7 +20,7 @@ from appfl_gc.runner.resume.carried import carried_rows
 from appfl_gc.runner.resume.changes import Change, changes_since, describe
 from appfl_gc.runner.resume.invocation import Invocation
 from appfl_gc.runner.resume.newest_model import check_newest_model
-from appfl_gc.runner.resume.past import OpenCall, PastRun
+from appfl_gc.runner.resume.past import PastRun, UnansweredCall
 from appfl_gc.runner.services import compute_services, identity_of
 
 if TYPE_CHECKING:
@@ -159,7 +159,9 @@ def _calls_of(client: str, past: PastRun, at_service: AtService, local: set[str]
         yield Item(client, past.wanted[client].dispatch, Fate.SENT)
 
 
-def _fate_of(call: OpenCall, told_to_stop: bool, at_service: AtService, local: bool) -> tuple[Fate, str]:
+def _fate_of(
+    call: UnansweredCall, told_to_stop: bool, at_service: AtService, local: bool
+) -> tuple[Fate, str]:
     if call.retry:
         return Fate.SENT_AGAIN, "It had failed."
     if told_to_stop:

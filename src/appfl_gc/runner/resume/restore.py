@@ -23,7 +23,8 @@ from appfl_gc.runner.intake import Accepted
 from appfl_gc.runner.parts import Parts
 from appfl_gc.runner.policy import decisions as judged
 from appfl_gc.runner.replay import first_difference, recorded_steps
-from appfl_gc.runner.resume.past import OpenCall, PastRun, policy_events, read_past
+from appfl_gc.runner.resume.past import PastRun, UnansweredCall
+from appfl_gc.runner.resume.reading import policy_events, read_past
 from appfl_gc.runner.slots import Slots
 from appfl_gc.scheduler.base import Counts, Scheduler
 from appfl_gc.version import VERSION
@@ -247,7 +248,7 @@ def _take_up_calls(
     return attached
 
 
-def _mailbox_of(parts: Parts, call: OpenCall) -> ServerMailbox | None:
+def _mailbox_of(parts: Parts, call: UnansweredCall) -> ServerMailbox | None:
     public = call.fields.get("mailbox")
     if not isinstance(public, dict):
         return None
