@@ -3,8 +3,8 @@
 A claim is a file that only one process can make, since it must not exist before. It names its holder, and holds a
 counter that a thread of the holder renews. Whoever finds it waits until it goes. Where the holder has ended on this
 host, or is on another one and its counter stands still by the finder's own clock, the finder makes the claim of the
-next number; again only one process can. A holder that lives on this host is waited for however long its counter stands
-still: user code may keep its threads from running. Nothing but making a file exclusively is asked of the file system,
+next number; again only one process can. Another process that lives on this host is waited for however long its counter
+stands still: user code may keep its threads from running. Nothing but making a file exclusively is asked of the file system,
 and no two clocks are compared.
 
 Where the files can't be written or are purged, work is done twice at worst.
@@ -109,7 +109,8 @@ class Claims:
             if content != seen:
                 seen, since = content, time.monotonic()
             token, holder = _parsed(content)
-            ended = None if holder is None else holder.ended
+            # One of this process is left over, unless the thread that holds it goes on renewing it.
+            ended = None if holder is None or holder == this_process() else holder.ended
             if ended or (ended is None and time.monotonic() - since >= self.pace.patience):
                 self.logger.info("Who worked on this call before has ended without an answer.")
                 return token
