@@ -46,7 +46,9 @@ class Desk:
         recorder = Recorder(directory, None, [])
         self.journal, self.kept = directory.journal, directory.kept_update("A", 1)
         metrics = MetricsFile(directory.metrics)
-        self.intake = Intake(Slots(["A"], 1), Journal(directory.journal), metrics, recorder, most_samples=1000)
+        self.intake = Intake(
+            Slots(["A"], 1), Journal(directory.journal), metrics, recorder, most_samples=1000
+        )
         args = {"grant": self.stores.grant([self.model], self.model.size)}
         call = Call(CallId("run", 1, "A"), "trainer.train", args, {"model": self.model}, nonce="n")
         self.intake.expect(call)
