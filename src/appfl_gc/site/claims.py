@@ -3,9 +3,9 @@
 A claim is a file that only one process can make, since it must not exist before. It names its holder, and holds a
 counter that a thread of the holder renews. Whoever finds it waits until it goes. Where the holder has ended on this
 host, or is on another one and its counter stands still by the finder's own clock, the finder makes the claim of the
-next number; again only one process can. Another process that lives on this host is waited for however long its counter
-stands still: user code may keep its threads from running. Nothing but making a file exclusively is asked of the file system,
-and no two clocks are compared.
+next number; again only one process can. Another process that lives on this host is waited for however long its
+counter stands still: user code may keep its threads from running. Nothing but making a file exclusively is asked of
+the file system, and no two clocks are compared.
 
 Where the files can't be written or are purged, work is done twice at worst.
 """
