@@ -72,20 +72,24 @@ def kill_before_record(number: int) -> None:
 
 
 def signal_at(kind: str, number: int, signum: int = signal.SIGKILL) -> None:
-    """Send this process a signal after its ``number``-th record of ``kind``."""
+    """Send this process a signal after its ``number``-th record of ``kind``; see ``_at``."""
     _at(kind, number, lambda directory: _end(signum))
 
 
 def _at(kind: str, number: int, act: Callable[[Path], None]) -> None:
-    """Do something with the run directory after the ``number``-th record of ``kind``."""
+    """Do something with the run directory after the ``number``-th record of ``kind``.
+
+    ``step Arrived`` are those records of kind ``step`` that say what was done about an ``Arrived``.
+    """
     left = number
     append = Journal.append
 
     def changed(self: Journal, at: float, of: str, **fields: Any) -> None:
         nonlocal left
         append(self, at, of, **fields)
-        left -= of == kind
-        if of == kind and left == 0:
+        named = kind in (of, f"{of} {fields.get('event', {}).get('kind')}")
+        left -= named
+        if named and left == 0:
             act(_directory_of(self))
 
     Journal.append = changed  # type: ignore[method-assign]

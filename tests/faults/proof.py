@@ -29,12 +29,22 @@ from appfl_gc.site.trainer.MODULE import BASE
 class Counted(BASE):
     def train(self, **kwargs):
         self.note("begun", kwargs["round"])
+        self.die_once(kwargs["round"])
         result = super().train(**kwargs)
         self.note("done", kwargs["round"])
         return result
 
+    def die_once(self, round_):
+        with open("TRAININGS") as lines:
+            first = lines.read().count(f"begun {self.task(round_)}\\n") == 1
+        if first and self.task(round_) == "DIES":
+            os._exit(1)
+
+    def task(self, round_):
+        return f"Client{self.train_dataset.client + 1} {round_}"
+
     def note(self, what, round_):
-        line = f"{what} Client{self.train_dataset.client + 1} {round_}\\n"
+        line = f"{what} {self.task(round_)}\\n"
         file = os.open("TRAININGS", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(file, line.encode())
         os.close(file)
@@ -50,11 +60,15 @@ def counted(
     clients: int = 3,
     rounds: int = 5,
     base: str = "vanilla.VanillaTrainer",
+    dies: str = "",
     **server: Any,
 ) -> SmallFederation:
-    """A federation whose trainer, a ``base``, adds a line to ``trainings`` whenever it begins or ends."""
+    """A federation whose trainer, a ``base``, adds a line to ``trainings`` whenever it begins or ends.
+
+    The worker of the task ``dies``, such as ``Client2 2`` in round 2, ends when it trains that for the first time.
+    """
     module, _, name = base.partition(".")
-    trainer = TRAINER.replace("MODULE", module).replace("BASE", name)
+    trainer = TRAINER.replace("MODULE", module).replace("BASE", name).replace("DIES", dies)
     return SmallFederation(
         directory,
         clients=clients,
@@ -73,7 +87,18 @@ def counted(
 
 @dataclass(frozen=True)
 class Bench:
-    """A nursery, the job that its servers do, and the bits that the job has led to undisturbed."""
+    """A nursery, the job that its servers do, and what the job has led to undisturbed.
+
+    Attributes:
+        nursery: starts the servers.
+        federation: of the job.
+        job: what a server is started for.
+        trainings: a line for each training that began or ended.
+        runs: where run directories lie, each in a folder of its own.
+        bits: of the final model.
+        kinds: of the journal's records.
+        failures: trainings that the job itself begins again.
+    """
 
     nursery: Nursery
     federation: SmallFederation
@@ -82,6 +107,7 @@ class Bench:
     runs: Path
     bits: bytes = b""
     kinds: tuple[str, ...] = ()
+    failures: int = 0
 
     @classmethod
     def make(
@@ -105,7 +131,12 @@ class Bench:
         served = nursery.run(calm.job)
         assert served.outcome == "finished", served
         kinds = tuple(record.kind for record in read_journal(calm.run_dir / "journal.jsonl"))
-        return replace(bench, bits=(calm.run_dir / "model.safetensors").read_bytes(), kinds=kinds)
+        return replace(
+            bench,
+            bits=(calm.run_dir / "model.safetensors").read_bytes(),
+            kinds=kinds,
+            failures=calm.begun_again(),
+        )
 
     @property
     def records(self) -> int:
@@ -132,6 +163,11 @@ class Bench:
     def done(self) -> Counter[Task]:
         """How often each task was trained to its end."""
         return self._noted("done")
+
+    def begun_again(self) -> int:
+        """Trainings that were begun though their task had been begun before, and the job does not do that itself."""
+        begun = self.begun()
+        return sum(begun.values()) - len(begun) - self.failures
 
     def _noted(self, what: str) -> Counter[Task]:
         if not self.trainings.exists():
@@ -235,7 +271,7 @@ def check_nothing_repeated(bench: Bench, *deaths: AtDeath) -> None:
         assert set(death.metrics) <= metrics
         assert journal.startswith(death.journal)
     # Only what was in the works when a server died was begun again.
-    assert all(count <= 1 + len(deaths) for count in begun.values())
+    assert all(count <= 1 + len(deaths) + bench.failures for count in begun.values())
     by_client = [(row["client"], row["round"]) for row in bench.rows("client")]
     assert len(by_client) == len(set(by_client))
     rounds = [row["round"] for row in bench.rows("round")]

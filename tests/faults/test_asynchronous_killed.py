@@ -48,7 +48,7 @@ def kill_and_go_on(bench: Bench, *breaks: Break) -> int:
         assert len(folded) == result.rounds == epochs
     else:
         assert sum(len(one.fields["updates"]) for one in folded) == epochs
-    return sum(bench.begun().values()) - len(bench.begun())
+    return bench.begun_again()
 
 
 def test_killed_twice_on_the_way(bench: Bench) -> None:

@@ -197,8 +197,8 @@ def check_ended(storm: Storm, served: Served) -> None:
 
 def tell(storm: Storm, where: str) -> None:
     """Rows of the table for what was done to a run, whose payloads were in ``where``."""
-    begun = storm.bench.begun()
-    lost = f"of all of them: {sum(begun.values()) - len(begun)} of {len(begun)} trainings begun again"
+    bench = storm.bench
+    lost = f"of all of them: {bench.begun_again()} of {len(bench.begun())} trainings begun again"
     for fault, times in storm.injected.items():
         rounds = storm.bench.federation.rounds
         record(f"{rounds} rounds by {where}, at random: {fault}", times, "same bits", lost)

@@ -52,6 +52,13 @@ def remembering(nursery: Nursery, trainings: Path, tmp_path_factory: pytest.Temp
     return Bench.make(nursery, trainings, federation)
 
 
+@pytest.fixture(scope="module")
+def failing(nursery: Nursery, trainings: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A worker ends in round 2, and its call is sent again."""
+    federation = counted(tmp_path_factory.mktemp("failing"), trainings, dies="Client2 2")
+    return Bench.make(nursery, trainings, federation)
+
+
 @dataclass
 class Lost:
     """Trainings that were begun more than once."""
@@ -71,7 +78,7 @@ def resumed(bench: Bench, served: Served, lost: Lost, *breaks: Break) -> Served:
     assert result.outcome == "finished", result
     check_as_undisturbed(bench, death)
     lost.times += 1
-    lost.trainings += sum(bench.begun().values()) - len(bench.begun())
+    lost.trainings += bench.begun_again()
     return result
 
 
@@ -108,6 +115,19 @@ def test_killed_at_every_third_record_while_sites_remember_something(remembering
     lost = Lost()
     enumerate_records(remembering, "kill_after_record", lost, step=3)
     record("server SIGKILLed after every third record, ADMM", lost.times, "same bits", str(lost))
+
+
+@pytest.mark.parametrize("kind", ["failed", "policy Failed", "retry"])
+def test_killed_between_a_failure_and_the_next_attempt(failing: Bench, kind: str) -> None:
+    broken_at(failing, f"failure-{kind.replace(' ', '-')}", Break("signal_at", (kind, 1)), Lost())
+
+
+@pytest.mark.chaos
+def test_killed_at_every_record_of_a_job_whose_worker_ends_too(failing: Bench) -> None:
+    lost = Lost()
+    enumerate_records(failing, "kill_after_record", lost)
+    fault = "server SIGKILLed after every journal record, of a job whose worker ends once"
+    record(fault, lost.times, "same bits", str(lost))
 
 
 @pytest.mark.chaos
@@ -162,7 +182,7 @@ def test_killed_again_at_records_of_the_one_that_goes_on(bench: Bench) -> None:
         assert twice.nursery.resume(twice.job).outcome == "finished"
         check_as_undisturbed(twice, *deaths)
         lost.times += 2
-        lost.trainings += sum(twice.begun().values()) - len(twice.begun())
+        lost.trainings += twice.begun_again()
     record("server SIGKILLed, and the one that went on SIGKILLed too", lost.times, "same bits", str(lost))
 
 
@@ -227,6 +247,21 @@ def test_interrupted_and_gone_on_with(bench: Bench, number: signal.Signals) -> N
     assert (served.status, served.outcome) == (0, "interrupted")
     resumed(bench, served, lost)
     record(f"{number.name} to the server", lost.times, "interrupted, then same bits", str(lost))
+
+
+def test_killed_at_the_end_after_an_interrupt_the_last_model_is_the_final_one(bench: Bench) -> None:
+    bench = bench.fresh("interrupt-and-end")
+    assert (
+        bench.nursery.run(bench.job, Break("signal_at", ("round", 2, int(signal.SIGINT)))).outcome
+        == "interrupted"
+    )
+    deaths = [AtDeath.of(bench)]
+    # The rounds 3, 4 and 5 are its own; what the scheduler answers to the last version is Finish.
+    assert bench.nursery.resume(bench.job, Break("signal_at", ("step Aggregated", 3))).killed
+    deaths.append(AtDeath.of(bench))
+    result = bench.nursery.resume(bench.job)
+    assert (result.outcome, result.rounds) == ("finished", bench.federation.rounds)
+    check_as_undisturbed(bench, *deaths)
 
 
 def test_a_run_that_is_done_is_told_of_again(bench: Bench) -> None:
@@ -298,5 +333,5 @@ def test_power_is_lost_at_every_third_record(bench: Bench) -> None:
         assert result.outcome == "finished", (number, result)
         check_as_undisturbed(dark, death)
         lost.times += 1
-        lost.trainings += sum(dark.begun().values()) - len(dark.begun())
+        lost.trainings += dark.begun_again()
     record("power lost: what was not synced is gone", lost.times, "same bits", str(lost))
