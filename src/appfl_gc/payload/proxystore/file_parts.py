@@ -22,7 +22,7 @@ from appfl_gc.protocol.errors import TransferError
 
 _READY = ".ready"
 _PIECE = 4 << 20
-_UNFINISHED = re.compile(r"\.[0-9a-f]{32}-\d{1,6}\.\d{1,10}\.part")
+_UNFINISHED = re.compile(r"\.[0-9a-f]{32}-\d{1,6}\.[0-9a-f]{8}\.part")
 """What ``replacing`` calls a file of ours that is still written."""
 OLD_SECONDS = 8 * 24 * 3600
 """Since its last write; a put that is so old was killed."""
