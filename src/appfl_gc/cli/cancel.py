@@ -102,7 +102,7 @@ def _stop_sites(past: PastRun) -> None:
     if past.directory.payloads.is_dir():
         remove_mailboxes(past.directory.payloads)
     for client, call in past.open.items():
-        if call.retry:
+        if call.failed:
             continue
         told = isinstance(call.fields.get("mailbox"), dict)
         end = (

@@ -59,7 +59,7 @@ def test_every_state_has_its_fate(tmp_path: Path) -> None:
         "c": call("c", task="forgotten"),
         "d": call("d"),
         "e": call("e"),
-        "f": call("f", retry=True, checkpoint_steps=40),
+        "f": call("f", failed=True, checkpoint_steps=40),
     }
     past.wanted = {"g": Dispatch("g", 4, 3)}
     past.set_aside, past.why_aside = {"h"}, {"h": "Its disk is full."}

@@ -22,7 +22,7 @@ def carried_rows(subject: Subject, past: PastRun) -> Iterator[Row]:
     by_scheme: dict[str, dict[str, Mapping[str, object]]] = {}
     for client, call in past.open.items():
         reference = call.fields.get("model_at")
-        if isinstance(reference, dict) and not call.retry:
+        if isinstance(reference, dict) and not call.failed:
             by_scheme.setdefault(str(reference.get("scheme")), {})[client] = reference
     found = answer(lambda: places(past.directory.path))
     if isinstance(found, AppflGcError):

@@ -38,7 +38,8 @@ class UnansweredCall:
         fields: of that attempt's record.
         grants: the public parts of the grants of all attempts.
         task: the service's number of the last attempt, or "".
-        retry: it has failed, and the policy knows.
+        failed: its last attempt.
+        paused: the policy has it wait for the next attempt, and says when that is.
         checkpoint_steps: in the checkpoint that its site has told of.
     """
 
@@ -48,7 +49,8 @@ class UnansweredCall:
     fields: Mapping[str, Any]
     grants: tuple[Mapping[str, Json], ...] = ()
     task: str = ""
-    retry: bool = False
+    failed: bool = False
+    paused: bool = False
     checkpoint_steps: int = 0
 
     @property

@@ -162,7 +162,7 @@ def _calls_of(client: str, past: PastRun, at_service: AtService, local: set[str]
 def _fate_of(
     call: UnansweredCall, told_to_stop: bool, at_service: AtService, local: bool
 ) -> tuple[Fate, str]:
-    if call.retry:
+    if call.failed or call.paused:
         return Fate.SENT_AGAIN, "It had failed."
     if told_to_stop:
         return Fate.SENT_AGAIN, "Its site was told to stop."
@@ -270,7 +270,7 @@ def _ask(past: PastRun, services: Mapping[str, ComputeService], at_service: dict
         tasks = {
             call.task: client
             for client, call in past.open.items()
-            if services.get(client) is service and call.task and not call.retry
+            if services.get(client) is service and call.task and not call.failed
         }
         if not tasks:
             continue

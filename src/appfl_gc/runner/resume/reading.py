@@ -158,7 +158,13 @@ def _failed(past: PastRun, record: Record) -> None:
     call = past.open.get(client)
     if call is not None and call.update.dispatch == fields["round"]:
         steps = max(call.checkpoint_steps, int(fields.get("checkpoint_steps") or 0))
-        past.open[client] = replace(call, checkpoint_steps=steps)
+        past.open[client] = replace(call, failed=True, checkpoint_steps=steps)
+
+
+def _pause(past: PastRun, update: UpdateId, *, paused: bool) -> None:
+    call = past.open.get(update.client)
+    if call is not None and call.update == update:
+        past.open[call.client] = replace(call, paused=paused)
 
 
 def _policy(past: PastRun, record: Record) -> None:
@@ -169,12 +175,14 @@ def _policy(past: PastRun, record: Record) -> None:
         case decisions.Folded():
             past.version_judged = event.version
         case decisions.Failed():
-            call = past.open.get(event.update.client)
-            if call is not None and call.update == event.update:
-                past.open[call.client] = replace(call, retry=True)
+            _pause(past, event.update, paused=True)
+        case decisions.Sent():
+            _pause(past, event.update, paused=False)
     for item in record.fields["decisions"]:
         decision = decision_from_json(item)
-        if isinstance(decision, decisions.GiveUp):
+        if isinstance(decision, decisions.Retry):
+            _pause(past, decision.update, paused=True)
+        elif isinstance(decision, decisions.GiveUp):
             given_up = past.open.get(decision.update.client)
             if given_up is not None and given_up.update == decision.update:
                 del past.open[given_up.client]

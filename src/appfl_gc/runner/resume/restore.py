@@ -236,14 +236,14 @@ def _take_up_calls(
         for grant in call.grants:
             parts.intake.expect_by(call.update, grant)
         # A server that ended the run itself has told sites to stop, and taken the model out of their reach.
-        if capabilities[client].reattach and not past.orderly and not call.retry:
+        if capabilities[client].reattach and not past.orderly and not (call.failed or call.paused):
             flight.mailbox = _mailbox_of(parts, call)
             parts.dispatcher.attach(flight, str(call.fields.get("task_group") or ""))
             parts.recorder.tell(ClientChanged(client, ClientState.SENT, call.update.dispatch))
             attached += 1
         else:
             run.failures.take_up(
-                FailedCall(flight, _ENDED), now=not call.retry, checkpoint_steps=call.checkpoint_steps
+                FailedCall(flight, _ENDED), now=not call.paused, checkpoint_steps=call.checkpoint_steps
             )
     return attached
 
