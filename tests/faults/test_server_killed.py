@@ -117,9 +117,11 @@ def test_killed_at_every_third_record_while_sites_remember_something(remembering
     record("server SIGKILLed after every third record, ADMM", lost.times, "same bits", str(lost))
 
 
-@pytest.mark.parametrize("kind", ["failed", "policy Failed", "retry"])
-def test_killed_between_a_failure_and_the_next_attempt(failing: Bench, kind: str) -> None:
-    broken_at(failing, f"failure-{kind.replace(' ', '-')}", Break("signal_at", (kind, 1)), Lost())
+@pytest.mark.parametrize(
+    ("kind", "number"), [("failed", 1), ("policy Failed", 1), ("policy Sent", 10), ("retry", 1)]
+)
+def test_killed_between_a_failure_and_the_next_attempt(failing: Bench, kind: str, number: int) -> None:
+    broken_at(failing, f"failure-{kind.replace(' ', '-')}", Break("signal_at", (kind, number)), Lost())
 
 
 @pytest.mark.chaos
