@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appfl_gc.cli.leftovers import places
+from appfl_gc.runner.leftovers import places
 from appfl_gc.runner.route_setup import note_places
 from appfl_gc.runner.run_directory import RunDirectory
 

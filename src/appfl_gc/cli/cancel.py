@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appfl_gc.cli.leftovers import empty_stores
 from appfl_gc.cli.program import Program
 from appfl_gc.protocol.errors import DeliveryError
 from appfl_gc.runner.lease import Holder, Lease, holder, request_stop, written
+from appfl_gc.runner.leftovers import empty_stores
 
 if TYPE_CHECKING:
     from appfl_gc.runner.resume.past import PastRun
@@ -63,7 +63,7 @@ def cancel(run_dir: Path, seconds: float) -> None:
             with Journal(directory.journal, past.last, lease.confirm) as journal:
                 journal.append(past.seconds, "finished", outcome=Outcome.INTERRUPTED.value)
         _stop_sites(past)
-        empty_stores(directory.path, dry_run=False)
+        empty_stores(directory.path, click.echo)
     if past.began:
         click.echo(f"No server runs {run_dir} any more. `appfl-gc resume {run_dir}` goes on with it.")
     else:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from appfl_gc.cli.leftovers import empty_stores
 from appfl_gc.cli.program import Program
 from appfl_gc.protocol.errors import UsageError
 from appfl_gc.runner.lease import holder
-from appfl_gc.runner.leftovers import STORES, places
+from appfl_gc.runner.leftovers import STORES, empty_stores, places
 
 OUTPUT = Path("./output")
 
@@ -42,7 +41,7 @@ def clean(run_dirs: tuple[Path, ...], dry_run: bool) -> None:
                 f"The run {directory} still runs: {found}. Nothing of it was removed.",
                 f"`appfl-gc cancel {directory}` ends it; a run that ends removes its objects itself.",
             )
-        empty_stores(directory, dry_run=dry_run)
+        empty_stores(directory, click.echo, dry_run=dry_run)
 
 
 def _tell(words: str) -> None:

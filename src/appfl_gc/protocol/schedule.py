@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.protocol.wire import Json
 
@@ -16,6 +17,11 @@ class UpdateId:
 
     client: str
     dispatch: int
+
+    @classmethod
+    def of(cls, identity: CallId) -> UpdateId:
+        """The update that a call is to bring; that of dispatch 0 for a greeting, which brings none."""
+        return cls(identity.client, identity.round)
 
 
 @dataclass(frozen=True)

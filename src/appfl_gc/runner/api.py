@@ -185,7 +185,7 @@ def resume(
     with _served(directory, callbacks, None, tell) as (recorder, inbox, lease):
         past = read_past(directory)
         if past.finished:
-            return _finished(directory, past, tell)
+            return _finished(directory, past, recorder, tell)
         if not past.began:
             raise UsageError(
                 f"The run {directory.path} was ended before it had begun; there is nothing to go on with.",
@@ -213,10 +213,12 @@ def resume(
             return _run_in(federation, options, directory, recorder, inbox, lease, past)
 
 
-def _finished(directory: RunDirectory, past: PastRun, tell: Callable[[str], None]) -> RunResult:
+def _finished(
+    directory: RunDirectory, past: PastRun, recorder: Recorder, tell: Callable[[str], None]
+) -> RunResult:
     """The result of a run that was done; what its server was killed before is done now."""
     try:
-        empty_stores(directory.path)
+        empty_stores(directory.path, recorder.logger.info)
     except AppflGcError as error:
         tell(f"What the run left in a store could not be removed. {error}")
     if directory.last.exists():  # what stands there may be of an interrupt before

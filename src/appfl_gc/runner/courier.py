@@ -102,7 +102,7 @@ class Courier:
 
     def land(self, landing: Landing) -> None:
         """Bring an update in; ``Landed`` says how it went."""
-        self._given_up.discard(_update_of(landing))
+        self._given_up.discard(UpdateId.of(landing.flight.call.identity))
         self._move(self._in, partial(self._land, landing))
 
     def evict(self, client: str, reference: Ref) -> None:
@@ -209,7 +209,7 @@ class Courier:
             return Prepared(call, version, _report(error))
 
     def _land(self, landing: Landing) -> None:
-        update, begun, problem = _update_of(landing), time.monotonic(), None
+        update, begun, problem = UpdateId.of(landing.flight.call.identity), time.monotonic(), None
         client = update.client
         try:
             with self._watch(client, "receiving its update", landing.reference.size) as watched:
@@ -268,11 +268,6 @@ class Courier:
             action()
         except Exception as error:  # noqa: BLE001  nothing depends on it
             self._inbox.put(Noticed(str(_report(error))))
-
-
-def _update_of(landing: Landing) -> UpdateId:
-    identity = landing.flight.call.identity
-    return UpdateId(identity.client, identity.round)
 
 
 @dataclass(eq=False)

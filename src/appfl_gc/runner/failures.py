@@ -55,7 +55,7 @@ class FailedCall:
     @property
     def update(self) -> UpdateId:
         """The dispatch, or the greeting."""
-        return UpdateId(self.flight.call.identity.client, self.flight.call.identity.round)
+        return UpdateId.of(self.flight.call.identity)
 
     @property
     def greeting(self) -> bool:
@@ -129,14 +129,13 @@ class Failures:
             left: the call was sent.
         """
         parts, identity = self._parts, flight.call.identity
-        update = UpdateId(identity.client, identity.round)
+        update = UpdateId.of(identity)
         if identity.round != HELLO_ROUND and not parts.judge.policy.is_open(update):
             return
         progressed = checkpoint_steps > self._checkpoints.get(update, 0)
         if progressed:
             self._checkpoints[update] = checkpoint_steps
         self._told_running.discard(update)
-        self._calls.pop(identity.client, None)  # the newest comes last
         self._calls[identity.client] = FailedCall(flight, error, held, left)
         parts.journal.append(
             self._parts.clock.now,
@@ -239,9 +238,9 @@ class Failures:
         for grant in parts.intake.unused_grants(update, None):
             parts.courier.withdraw(update.client, grant)
         failed = self._calls.pop(update.client, None)
-        late = failed is None or decision.error_class is ErrorClass.LATE
-        why = _LATE.message if failed is None or late else failed.error.message
-        if decision.error_class is ErrorClass.LATE:
+        late = decision.error_class is ErrorClass.LATE
+        why = _LATE.message if late or failed is None else failed.error.message
+        if late:
             parts.recorder.tell(ClientFailed(update.client, update.dispatch, _LATE, final=True))
         self.forget(update)
         parts.recorder.tell(ClientChanged(update.client, ClientState.WAITING, update.dispatch, detail=why))
@@ -279,8 +278,7 @@ class Failures:
     def leave_marked(self, flight: InFlight) -> None:
         """``flight`` failed without a word of its site, which may be at work still and shall end that in peace."""
         if flight.mailbox is not None:
-            identity = flight.call.identity
-            self._marked.setdefault(UpdateId(identity.client, identity.round), []).append(flight.mailbox)
+            self._marked.setdefault(UpdateId.of(flight.call.identity), []).append(flight.mailbox)
 
     def unmark_all(self) -> None:
         """No site is to work on any dispatch any more."""

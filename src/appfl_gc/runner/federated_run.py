@@ -262,7 +262,7 @@ class FederatedRun:
             return
         identity, state = item.progress.call.identity, _SHOWN_AS[item.progress.state]
         self._note_task(item)
-        self.failures.reached(UpdateId(identity.client, identity.round), item.progress.state)
+        self.failures.reached(UpdateId.of(identity), item.progress.state)
         if state is ClientState.OFFLINE and not item.progress.detail:
             state = ClientState.SENT  # the endpoint has only not taken it yet
         if identity.round == HELLO_ROUND and state in (ClientState.SENT, ClientState.WORKING):
@@ -299,7 +299,7 @@ class FederatedRun:
         flight = self._parts.dispatcher.flight(identity.client)
         if flight is None or flight.call is not item.call:
             return
-        self.failures.reached(UpdateId(identity.client, identity.round), CallState.RUNNING)
+        self.failures.reached(UpdateId.of(identity), CallState.RUNNING)
         self._parts.recorder.tell(
             TaskProgressed(identity.client, identity.round, progress.steps, progress.planned)
         )
@@ -321,7 +321,7 @@ class FederatedRun:
             elif item.error is not None:
                 never_sent = InFlight(item.call, time.monotonic(), item.version)
                 self.failures.failed(never_sent, item.error, left=False)
-            elif parts.judge.policy.is_open(UpdateId(identity.client, identity.round)):
+            elif parts.judge.policy.is_open(UpdateId.of(identity)):
                 ready.append(item)
             else:  # given up meanwhile
                 parts.courier.withdraw(identity.client, as_object(item.call.args["grant"], "The grant"))
@@ -375,7 +375,7 @@ class FederatedRun:
         """An update is in its slot, or could not be brought there."""
         parts, landing = self._parts, item.landing
         identity = landing.flight.call.identity
-        client, update = identity.client, UpdateId(identity.client, identity.round)
+        client, update = identity.client, UpdateId.of(identity)
         if not parts.judge.policy.is_open(update):  # given up meanwhile
             self._refuse(landing)
             return

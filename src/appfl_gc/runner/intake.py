@@ -62,7 +62,7 @@ class Intake:
 
     def expect(self, call: Call) -> None:
         """``call`` is about to go out: its reply may use its grant, or that of an earlier attempt."""
-        self.expect_by(_update_id(call), as_object(call.args["grant"], "The grant"))
+        self.expect_by(UpdateId.of(call.identity), as_object(call.args["grant"], "The grant"))
 
     def expect_by(self, update: UpdateId, grant: Mapping[str, Json]) -> None:
         """``update`` may come by ``grant``, or by what of it is public."""
@@ -84,7 +84,7 @@ class Intake:
         reference = reply.payloads.get("update")
         if reference is None:
             raise WireError("The reply has no update.")
-        if not any(granted(grant, reference) for grant in self._grants.get(_update_id(call), ())):
+        if not any(granted(grant, reference) for grant in self._grants.get(UpdateId.of(call.identity), ())):
             raise WireError("The reply names a payload that is not the one it was to make.")
         sample_size = self.sample_size(reply)
         return Landing(
@@ -121,7 +121,7 @@ class Intake:
         if kept is None:
             raise AppflGcError("An update was accepted that no file keeps.")
         identity = flight.call.identity
-        update = _update_id(flight.call)
+        update = UpdateId.of(identity)
         # No call takes longer than the run; what an earlier attempt took may be more than this one's turn-around.
         measures = reply.measures.within(now)
         split = Timing.split(landing.answered - flight.sent, measures)
@@ -210,10 +210,6 @@ class Intake:
     def free(self, accepted: Sequence[Accepted]) -> None:
         """Updates are folded and the journal says so: give their slots back."""
         self._slots.give_back(update.slot for update in accepted)
-
-
-def _update_id(call: Call) -> UpdateId:
-    return UpdateId(call.identity.client, call.identity.round)
 
 
 def _steps(told: int, call: Call) -> int:

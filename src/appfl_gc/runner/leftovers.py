@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.errors import TransferError, UsageError
 from appfl_gc.protocol.wire import Json, WireError, as_key, as_object, load_json
 from appfl_gc.runner.journal import read_journal
 
@@ -129,14 +129,36 @@ def bucket_objects(directory: Path, place: dict[str, Json]) -> Iterator[RunObjec
         client.close()
 
 
-def empty_stores(directory: Path) -> None:
-    """Remove all that a run has left in its stores.
+def empty_stores(directory: Path, tell: Callable[[str], None], *, dry_run: bool = False) -> None:
+    """Remove, or only count, what the run has in stores, and tell so.
 
     Raises:
-        UsageError, TransferError, VersionError: as ``sweep`` and ``sweep_connector`` do.
+        UsageError: if the directory is of no run, or damaged, or a store does not serve on this machine.
+        TransferError: if not everything could be looked for.
+        JournalError: if the journal is damaged.
+        VersionError: if a package is missing.
     """
+    done = "would remove" if dry_run else "removed"
     buckets, connectors = places(directory)
     for place in buckets:
-        sweep(directory, place, dry_run=False)
+        swept = sweep(directory, place, dry_run=dry_run)
+        what = f"{_many(swept.objects, 'object')} ({swept.bytes:,} bytes)"
+        tell(
+            f"{directory}: {done} {what} and {_many(swept.uploads, 'unfinished upload')} "
+            f"from the S3 bucket {place['bucket']}."
+        )
     for place in connectors:
-        sweep_connector(directory, place, dry_run=False)
+        models, updates = sweep_connector(directory, place, dry_run=dry_run)
+        tell(
+            f"{directory}: {done} {_many(models.payloads, 'global model')} and "
+            f"{_many(updates.payloads, 'update')} from ProxyStore's {place['connector_type']}."
+        )
+        if trouble := models.trouble or updates.trouble:
+            raise TransferError(
+                f"Not everything of {directory} could be looked for. {trouble.message}",
+                trouble.hint or "Call this again when the store can be reached.",
+            )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -158,7 +158,7 @@ class Steering:
             parts.ledger.cohort,
         )
         parts.journal.append(
-            self._parts.clock.now,
+            parts.clock.now,
             "aggregated",
             version=version,
             updates=[[update.client, update.dispatch, behind] for update, behind in action.updates],
@@ -179,5 +179,5 @@ class Steering:
     def close_round(self, metas: Sequence[UpdateMeta], staleness: Sequence[int]) -> None:
         """The newest version, made of ``metas``, is on the disk: close its books."""
         parts = self._parts
-        parts.rounds.finish(metas, staleness, self._parts.clock.now)
+        parts.rounds.finish(metas, staleness, parts.clock.now)
         self._hear(Folded(parts.model.version))

@@ -208,7 +208,7 @@ def restore(
         run.steering.feed(event)
     if past.started:
         unknown = [client for client in parts.clients if client not in past.met or client in past.set_aside]
-        run.failures.greet([client for client in unknown if client not in parts.dispatcher.busy])
+        run.failures.greet(unknown)
     counts = {
         "round done": past.rounds.rounds,
         "update that is here already": len(past.accepted),
