@@ -99,7 +99,7 @@ def test_products_of_a_block_are_of_the_moves() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((-1,), "num_byzantine is -1; a whole number from 0"),
+        ((-1,), "num_byzantine is -1; expected a whole number of at least 0"),
         ((1.0,), "num_byzantine is 1.0"),
         ((1, 0), "num_selected is 0"),
         ((1, 1, 4), "needs 5 clients or more; the run has 4"),

@@ -135,7 +135,7 @@ def test_whole_numbers_and_bools_have_medians() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0.5,), "trim_fraction is 0.5; a number at least 0 and below 0.5"),
+        ((0.5,), "trim_fraction is 0.5; expected a number of at least 0 and below 0.5"),
         ((-0.1,), "trim_fraction is -0.1"),
         ((0.1, 9), "trim_fraction 0.1 of 9 clients is less than one"),
         ((0.4, 2), "trim_fraction 0.4 of 2 clients is less than one"),

@@ -151,9 +151,9 @@ def test_an_enormous_update_leaves_a_state_that_goes_on() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, TAU, BETA1, BETA2), "server_learning_rate is 0; a number above 0 is expected"),
+        ((0, TAU, BETA1, BETA2), "server_learning_rate is 0; expected a number above 0"),
         ((ETA, 0, BETA1, BETA2), "server_adapt_param is 0"),
-        ((ETA, TAU, 1, BETA2), "server_momentum_param_1 is 1; a number at least 0 and below 1"),
+        ((ETA, TAU, 1, BETA2), "server_momentum_param_1 is 1; expected a number of at least 0 and below 1"),
         ((ETA, TAU, BETA1, -0.1), "server_momentum_param_2 is -0.1"),
         ((ETA, TAU, BETA1, "0.9"), "server_momentum_param_2 is '0.9'"),
     ],

@@ -6,48 +6,32 @@ import math
 from typing import Any
 
 from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.protocol.number_range import NumberRange
 
 
 def number(
-    key: str,
-    value: Any,
-    *,
-    above: float | None = None,
-    least: float | None = None,
-    below: float | None = None,
+    key: str, value: Any, *, above: float = -math.inf, at_least: float = -math.inf, below: float = math.inf
 ) -> float:
     """``value`` as a number.
 
     Args:
         key: its name in the configuration.
         value: what stands there.
-        above, least, below: the range: greater than, at least, less than.
+        above, at_least, below: the range.
 
     Raises:
         UserCodeError: if it is no finite number of that range.
     """
-    wanted = [
-        f"{word} {bound:g}"
-        for word, bound in (("above", above), ("at least", least), ("below", below))
-        if bound is not None
-    ]
-    good = (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and (above is None or value > above)
-        and (least is None or value >= least)
-        and (below is None or value < below)
-    )
-    if not good:
-        raise UserCodeError(
-            f"{key} is {value!r}; a number {' and '.join(wanted)} is expected.".replace("  ", " ")
-        )
+    _check(key, value, NumberRange(above=above, at_least=at_least, below=below))
     return float(value)
 
 
-def whole_number(key: str, value: Any, *, least: int) -> int:
-    """``value`` as a whole number; raises ``UserCodeError`` if it is none or less than ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserCodeError(f"{key} is {value!r}; a whole number from {least} is expected.")
-    return value
+def whole_number(key: str, value: Any, *, at_least: int) -> int:
+    """``value`` as a whole number; raises ``UserCodeError`` if it is none or less than ``at_least``."""
+    _check(key, value, NumberRange(at_least=at_least, whole=True))
+    return int(value)
+
+
+def _check(key: str, value: Any, expected: NumberRange) -> None:
+    if value not in expected:
+        raise UserCodeError(f"{key} is {value!r:.100}; expected {expected}.")

@@ -101,7 +101,7 @@ class FedBuffAggregator(FedAsyncAggregator):
         staleness_fn_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(client_weights_mode, alpha, staleness_fn, staleness_fn_kwargs)
-        self.K = whole_number("K", K, least=1)
+        self.K = whole_number("K", K, at_least=1)
 
 
 class FedCompassAggregator(FedAsyncAggregator):

@@ -39,8 +39,8 @@ class KrumAggregator(Aggregator):
     looks = True
 
     def __init__(self, num_byzantine: int, num_selected: int = 1, num_clients: int | None = None) -> None:
-        self.num_byzantine = whole_number("num_byzantine", num_byzantine, least=0)
-        self.num_selected = whole_number("num_selected", num_selected, least=1)
+        self.num_byzantine = whole_number("num_byzantine", num_byzantine, at_least=0)
+        self.num_selected = whole_number("num_selected", num_selected, at_least=1)
         if num_clients is not None and num_clients < 2 * self.num_byzantine + 3:
             raise UserCodeError(
                 f"Krum with num_byzantine {num_byzantine} needs {2 * num_byzantine + 3} clients or more; the run "

@@ -82,7 +82,7 @@ class TrimmedMeanAggregator(_Trimmed):
 
     def __init__(self, trim_fraction: float, num_clients: int | None = None) -> None:
         super().__init__()
-        self.trim_fraction = number("trim_fraction", trim_fraction, least=0, below=0.5)
+        self.trim_fraction = number("trim_fraction", trim_fraction, at_least=0, below=0.5)
         if num_clients is not None and self.trim_fraction > 0 and not self._trimmed(num_clients):
             raise UserCodeError(
                 f"trim_fraction {self.trim_fraction:g} of {num_clients} clients is less than one: nothing would be "

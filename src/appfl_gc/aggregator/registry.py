@@ -93,4 +93,4 @@ def updates_per_aggregation(name: str, kwargs: Mapping[str, Any]) -> int:
             f"{name} needs K, which aggregator_kwargs lacks.",
             "K is the number of updates in a buffer, such as aggregator_kwargs: {K: 3}.",
         )
-    return whole_number("K", kwargs["K"], least=1)
+    return whole_number("K", kwargs["K"], at_least=1)

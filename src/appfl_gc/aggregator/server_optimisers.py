@@ -68,7 +68,7 @@ class FedAvgMAggregator(_ServerOptimiser):
 
     def __init__(self, server_momentum_param_1: float, client_weights_mode: str = "equal") -> None:
         super().__init__(client_weights_mode)
-        self.momentum = number("server_momentum_param_1", server_momentum_param_1, least=0, below=1)
+        self.momentum = number("server_momentum_param_1", server_momentum_param_1, at_least=0, below=1)
 
     def _step(self, gradient: torch.Tensor, state: Rows) -> tuple[torch.Tensor, Rows]:
         step = state[MOMENTUM].mul(self.momentum).add_(gradient)
@@ -92,7 +92,7 @@ class _Adaptive(_ServerOptimiser):
         super().__init__(client_weights_mode)
         self.learning_rate = number("server_learning_rate", server_learning_rate, above=0)
         self.adaptivity = number("server_adapt_param", server_adapt_param, above=0)
-        self.momentum = number("server_momentum_param_1", server_momentum_param_1, least=0, below=1)
+        self.momentum = number("server_momentum_param_1", server_momentum_param_1, at_least=0, below=1)
         self.state = {MOMENTUM: 0.0, SECOND_MOMENT: self.adaptivity**2}
 
     def _step(self, gradient: torch.Tensor, state: Rows) -> tuple[torch.Tensor, Rows]:
@@ -162,7 +162,7 @@ class FedAdamAggregator(_Adaptive):
         super().__init__(
             server_learning_rate, server_adapt_param, server_momentum_param_1, client_weights_mode
         )
-        self.second_momentum = number("server_momentum_param_2", server_momentum_param_2, least=0, below=1)
+        self.second_momentum = number("server_momentum_param_2", server_momentum_param_2, at_least=0, below=1)
 
     def _second(self, before: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
         return before.mul(self.second_momentum).add_(square.mul(1 - self.second_momentum))

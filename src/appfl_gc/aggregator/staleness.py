@@ -60,7 +60,7 @@ def discount(name: str, kwargs: Mapping[str, Any]) -> Discount:
             f"staleness_fn {name} needs {' and '.join(missing)}, which staleness_fn_kwargs lacks.",
             f"Write, for instance, staleness_fn_kwargs: {{{example}}}.",
         )
-    arguments = {key: number(f"staleness_fn_kwargs.{key}", kwargs[key], least=0) for key in wanted}
+    arguments = {key: number(f"staleness_fn_kwargs.{key}", kwargs[key], at_least=0) for key in wanted}
 
     def discounted(staleness: int) -> float:
         # A very old update keeps a weight above 0, so that a fold of such updates only still has a mean.

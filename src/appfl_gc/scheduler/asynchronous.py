@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appfl_gc.protocol.number_range import NumberRange
 from appfl_gc.protocol.schedule import (
     Action,
     Aggregated,
@@ -48,7 +49,7 @@ class AsyncScheduler:
 
     def __init__(self, num_global_epochs: int, updates_per_aggregation: int = 1) -> None:
         check_epochs(num_global_epochs, "client update")
-        check("updates_per_aggregation", updates_per_aggregation, whole=True, at_least=1)
+        check("updates_per_aggregation", updates_per_aggregation, NumberRange(at_least=1, whole=True))
         self._buffer_size = updates_per_aggregation
         self._roster = Roster()
         self._quota = Quota(num_global_epochs)

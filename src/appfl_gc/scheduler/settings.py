@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.protocol.number_range import NumberRange
+
+_EXPECTED = "expected"
 
 Settings = TypeVar("Settings")
 
@@ -21,18 +23,16 @@ def number(
     at_most: float = math.inf,
 ) -> Any:
     """A field that holds a finite number within these bounds; required without ``default``."""
-    return _field(default, whole=False, above=above, at_least=at_least, at_most=at_most)
+    return _field(default, NumberRange(above=above, at_least=at_least, at_most=at_most))
 
 
 def whole_number(default: Any = dataclasses.MISSING, *, at_least: int) -> Any:
     """A field that holds a whole number; required without ``default``."""
-    return _field(default, whole=True, above=-math.inf, at_least=at_least, at_most=math.inf)
+    return _field(default, NumberRange(at_least=at_least, whole=True))
 
 
-def _field(default: Any, **rule: Any) -> Any:
-    if default is dataclasses.MISSING:
-        return dataclasses.field(metadata=rule)
-    return dataclasses.field(default=default, metadata=rule)
+def _field(default: Any, expected: NumberRange) -> Any:
+    return dataclasses.field(default=default, metadata={_EXPECTED: expected})
 
 
 def read(kind: type[Settings], kwargs: Mapping[str, Any], scheduler: str) -> Settings:
@@ -50,32 +50,14 @@ def read(kind: type[Settings], kwargs: Mapping[str, Any], scheduler: str) -> Set
         )
     for field in fields:
         if field.name in given:
-            check(field.name, given[field.name], **field.metadata)
+            check(field.name, given[field.name], field.metadata[_EXPECTED])
     return kind(**given)
 
 
-def check(
-    name: str,
-    value: Any,
-    *,
-    whole: bool = False,
-    above: float = -math.inf,
-    at_least: float = -math.inf,
-    at_most: float = math.inf,
-) -> None:
+def check(name: str, value: Any, expected: NumberRange) -> None:
     """Raise ``UserCodeError`` unless ``value`` is such a number."""
-    is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if is_number and abs(value) <= sys.float_info.max and above < value and at_least <= value <= at_most:
-        return
-    expected = "a whole number" if whole else "a number"
-    bounds = [
-        f"{word} {bound:g}"
-        for word, bound in (("more than", above), ("at least", at_least), ("at most", at_most))
-        if math.isfinite(bound)
-    ]
-    if bounds:
-        expected += f" of {' and '.join(bounds)}"
-    raise UserCodeError(f"{name} is {value!r:.100}; expected {expected}.")
+    if value not in expected:
+        raise UserCodeError(f"{name} is {value!r:.100}; expected {expected}.")
 
 
 def check_epochs(num_global_epochs: int, what: str) -> None:

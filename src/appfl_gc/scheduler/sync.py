@@ -6,6 +6,7 @@ import math
 import random
 from fractions import Fraction
 
+from appfl_gc.protocol.number_range import NumberRange
 from appfl_gc.protocol.schedule import (
     Action,
     Aggregated,
@@ -166,6 +167,6 @@ def _check_clients_per_round(value: int | float | None) -> None:
     if value is None:
         return
     if isinstance(value, float):
-        check("clients_per_round", value, above=0.0, at_most=1.0)
+        check("clients_per_round", value, NumberRange(above=0.0, at_most=1.0))
     else:
-        check("clients_per_round", value, whole=True, at_least=1)
+        check("clients_per_round", value, NumberRange(at_least=1, whole=True))

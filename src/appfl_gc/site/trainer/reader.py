@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from appfl_gc.protocol.errors import UserCodeError
+from appfl_gc.protocol.number_range import NumberRange
 
 _MISSING = object()
 
@@ -54,10 +54,7 @@ class ConfigReader:
 
     def whole(self, key: str, default: object = _MISSING, *, at_least: int) -> int:
         """A whole number of at least ``at_least``."""
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-            raise self._wrong(key, value, f"a whole number of at least {at_least}")
-        return value
+        return int(self._number(key, default, NumberRange(at_least=at_least, whole=True)))
 
     def number(
         self,
@@ -69,13 +66,18 @@ class ConfigReader:
         finite: bool = True,
     ) -> float:
         """A number above ``above``, or of at least ``at_least`` where that is given."""
+        expected = (
+            NumberRange(above=above, finite=finite)
+            if at_least is None
+            else NumberRange(at_least=at_least, finite=finite)
+        )
+        return float(self._number(key, default, expected))
+
+    def _number(self, key: str, default: object, expected: NumberRange) -> Any:
         value = self._get(key, default)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = is_number and (value > above if at_least is None else value >= at_least)
-        if not fits or (finite and math.isinf(value)):
-            lowest = f"above {above:g}" if at_least is None else f"of at least {at_least:g}"
-            raise self._wrong(key, value, f"a number {lowest}")
-        return float(value)
+        if value not in expected:
+            raise self._wrong(key, value, str(expected))
+        return value
 
     def mapping(self, key: str) -> dict[str, Any]:
         """Keys with values, as plain dictionaries and lists; empty where absent."""
