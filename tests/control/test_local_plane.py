@@ -19,6 +19,7 @@ import pytest
 from appfl_gc.control.local import engine
 from appfl_gc.control.local.engine import EngineSettings
 from appfl_gc.control.local.plane import LocalPlane
+from appfl_gc.control.plane import CallState, Progress
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import DeliveryError, ErrorClass, WorkerLostError
 from appfl_gc.protocol.identity import CallId
@@ -32,9 +33,15 @@ Ask = Callable[..., "Future[Reply]"]
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[LocalPlane]:
+def told() -> list[Progress]:
+    """What the plane tells of its calls."""
+    return []
+
+
+@pytest.fixture
+def plane(tmp_path: Path, told: list[Progress]) -> Iterator[LocalPlane]:
     settings = EngineSettings("ProcessPoolEngine", tmp_path, tmp_path / "site", tmp_path / "worker.log")
-    plane = LocalPlane(["A", "B"], 2, settings)
+    plane = LocalPlane(["A", "B"], 2, settings, told.append)
     yield plane
     plane.close()
 
@@ -104,6 +111,19 @@ def test_megabytes_of_prints_come_back_capped(ask: Ask, capfd: pytest.CaptureFix
     assert reply.values["sample_size"] == 1
     assert sum(map(len, reply.log)) < 100_000
     assert "native" not in capfd.readouterr().out
+
+
+def test_a_call_that_waits_for_its_slot_is_told_and_so_is_its_turn(ask: Ask, told: list[Progress]) -> None:
+    first = ask("time.sleep(0.5); return [0], None")
+    second = ask("return [0], None")
+    other = ask("return [0], None", client="B")
+    assert [one.state for one in told] == [CallState.WAITING_FOR_WORKER]
+    first.result(DEADLINE)
+    _wait_for(lambda: [one.state for one in told[1:]] == [CallState.RUNNING])
+    second.result(DEADLINE)
+    other.result(DEADLINE)
+    ask("return [0], None").result(DEADLINE)
+    assert len(told) == 2
 
 
 def test_a_dead_worker_fails_its_call_only_and_is_replaced(ask: Ask, tmp_path: Path) -> None:

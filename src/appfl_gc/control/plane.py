@@ -38,6 +38,7 @@ class CallState(str, enum.Enum):
     WAITING_FOR_LOGIN = "waiting for a login"
     WAITING_FOR_ENDPOINT = "waiting for the endpoint"
     WAITING_FOR_NODES = "waiting for nodes"
+    WAITING_FOR_WORKER = "waiting for a worker"
     RUNNING = "running"
 
 

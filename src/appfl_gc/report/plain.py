@@ -152,7 +152,7 @@ class PlainDisplay:
             and len(clients) <= CLIENTS_NAMED
         ):
             self._queued.add(event.client)
-            yield f"{event.client} waits for nodes{f': {event.detail}' if event.detail else ''}"
+            yield f"{event.client} waits{f': {event.detail}' if event.detail else ' for nodes'}"
         if event.state is not ClientState.READY or event.client in self._ready:
             return
         self._ready.add(event.client)

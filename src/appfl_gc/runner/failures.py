@@ -293,12 +293,12 @@ class Failures:
         self._told_running.discard(update)
 
     def reached(self, update: UpdateId, state: CallState) -> None:
-        """Whether a call runs or waits for nodes decides when its deadline begins."""
+        """Whether a call runs, or waits for nodes or a worker, decides when its deadline begins."""
         if update.dispatch == HELLO_ROUND:
             return
         if state is CallState.RUNNING and update not in self._told_running:
             self._told_running.add(update)
             self.judge(Running(update))
-        elif state is CallState.WAITING_FOR_NODES:
+        elif state in (CallState.WAITING_FOR_NODES, CallState.WAITING_FOR_WORKER):
             self._told_running.discard(update)
             self.judge(Queued(update))

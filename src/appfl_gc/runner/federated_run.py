@@ -82,6 +82,7 @@ _SHOWN_AS: Mapping[CallState, ClientState] = MappingProxyType(
         CallState.WAITING_FOR_LOGIN: ClientState.NO_LOGIN,
         CallState.WAITING_FOR_ENDPOINT: ClientState.OFFLINE,
         CallState.WAITING_FOR_NODES: ClientState.QUEUED,
+        CallState.WAITING_FOR_WORKER: ClientState.QUEUED,
         CallState.RUNNING: ClientState.WORKING,
     }
 )
@@ -265,7 +266,9 @@ class FederatedRun:
         self.failures.reached(UpdateId.of(identity), item.progress.state)
         if state is ClientState.OFFLINE and not item.progress.detail:
             state = ClientState.SENT  # the endpoint has only not taken it yet
-        if identity.round == HELLO_ROUND and state in (ClientState.SENT, ClientState.WORKING):
+        here = item.progress.state is CallState.WAITING_FOR_WORKER
+        answers_soon = state in (ClientState.SENT, ClientState.WORKING) or here
+        if identity.round == HELLO_ROUND and answers_soon:
             state = ClientState.CONNECTING
         if state in (ClientState.NO_LOGIN, ClientState.OFFLINE, ClientState.QUEUED):
             self._held_up.add(identity.client)

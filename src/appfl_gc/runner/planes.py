@@ -13,7 +13,7 @@ from appfl_gc.config.schema.block import thaw
 from appfl_gc.config.schema.server_configs import ControlConfigs
 from appfl_gc.control.local.engine import EngineSettings
 from appfl_gc.control.local.plane import LocalPlane
-from appfl_gc.control.plane import Capabilities, ControlPlane, Progress
+from appfl_gc.control.plane import Capabilities, ControlPlane, Listener
 from appfl_gc.control.routed import RoutedPlane
 from appfl_gc.payload.cores import available_cores
 from appfl_gc.runner.events import RunEvent
@@ -76,7 +76,7 @@ def make_planes(
         at_once = min(len(local), cores)
         for client in local:
             threads[client.client_id] = threads[client.client_id] or max(1, cores // at_once)
-        plane = _local_plane(local, control, at_once, directory)
+        plane = _local_plane(local, control, at_once, directory, inbox)
         plane_of |= {client.client_id: plane for client in local}
     services: Mapping[str, ComputeService] = {}
     if submitters:
@@ -125,12 +125,22 @@ def await_endpoints(
     wait_for_endpoints(client_sites(federation, planes.services), tell, pause, patience)
 
 
+def _told_in(inbox: Inbox) -> Listener:
+    """Where control planes tell how far calls are."""
+    return lambda progress: inbox.put(Progressed(progress, time.monotonic()))
+
+
 def _local_plane(
-    clients: Sequence[ClientConfig], control: ControlConfigs, at_once: int, directory: RunDirectory
+    clients: Sequence[ClientConfig],
+    control: ControlConfigs,
+    at_once: int,
+    directory: RunDirectory,
+    inbox: Inbox,
 ) -> ControlPlane:
     place = directory.local
     settings = EngineSettings(control.engine, place, place / "site", place / "worker.log")
-    return LocalPlane([client.client_id for client in clients], control.slots or at_once, settings)
+    names = [client.client_id for client in clients]
+    return LocalPlane(names, control.slots or at_once, settings, _told_in(inbox))
 
 
 def _globus_compute_plane(
@@ -156,8 +166,4 @@ def _globus_compute_plane(
         function_id=control.function_id,
         lost_after_seconds=control.lost_after_seconds,
     )
-
-    def heard(progress: Progress) -> None:
-        inbox.put(Progressed(progress, time.monotonic()))
-
-    return GlobusComputePlane(targets, settings, heard)
+    return GlobusComputePlane(targets, settings, _told_in(inbox))

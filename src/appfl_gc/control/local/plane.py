@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from appfl_gc.control.local.engine import EngineSettings, check_platform
 from appfl_gc.control.local.slot import Slot
-from appfl_gc.control.plane import Capabilities
+from appfl_gc.control.plane import Capabilities, Listener
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import ForgottenError
 from appfl_gc.protocol.reply import Reply
@@ -25,13 +25,20 @@ class LocalPlane:
         clients: in configuration order; client i is pinned to slot i modulo ``slots``.
         slots: worker processes, at least one.
         settings: of the engines.
+        heard: hears of calls that wait for their slot, and when it takes them.
     """
 
-    def __init__(self, clients: Sequence[str], slots: int, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        clients: Sequence[str],
+        slots: int,
+        settings: EngineSettings,
+        heard: Listener = lambda progress: None,
+    ) -> None:
         check_platform()
         names = [f"slot-{number}" for number in range(max(1, slots))]
         self._slots = [
-            Slot(name, replace(settings, log=settings.log.with_name(f"{name}.log"))) for name in names
+            Slot(name, replace(settings, log=settings.log.with_name(f"{name}.log")), heard) for name in names
         ]
         self._slot_of = {client: self._slots[i % len(self._slots)] for i, client in enumerate(clients)}
 

@@ -10,23 +10,29 @@ from concurrent.futures import Future
 
 from appfl_gc.control.local.engine import EngineSettings, LocalEngine
 from appfl_gc.control.message import ReplyError, pack_task, read_reply, unpack_result
+from appfl_gc.control.plane import CallState, Listener, Progress
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import AppflGcError, DeliveryError, WorkerLostError
 from appfl_gc.protocol.reply import Reply
 
-_Item = tuple[Call, "Future[Reply]"]
+BUSY = "the workers of this machine are at work for other clients."
+
+_Item = tuple[Call, "Future[Reply]", bool]
 
 
 class Slot:
     """Runs the calls of the clients that are pinned to it, in order.
 
     Calls wait here and not in the engine: when a worker dies its engine is broken for good and every call in
-    it is lost, so it never holds more than one.
+    it is lost, so it never holds more than one. ``heard`` hears of a call that waits here, and when its turn comes.
     """
 
-    def __init__(self, name: str, settings: EngineSettings) -> None:
+    def __init__(self, name: str, settings: EngineSettings, heard: Listener) -> None:
         self._settings = settings
+        self._heard = heard
         self._waiting: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._held = 0
+        self._counting = threading.Lock()
         self._engine: LocalEngine | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -35,7 +41,12 @@ class Slot:
     def submit(self, call: Call) -> Future[Reply]:
         """Run ``call`` after those that wait; the future fails with ``DeliveryError`` only."""
         future: Future[Reply] = Future()
-        self._waiting.put((call, future))
+        with self._counting:
+            waits = self._held > 0
+            self._held += 1
+        if waits:
+            self._heard(Progress(call, CallState.WAITING_FOR_WORKER, BUSY))
+        self._waiting.put((call, future, waits))
         return future
 
     def close(self) -> None:
@@ -58,18 +69,27 @@ class Slot:
 
     def _serve(self) -> None:
         while (item := self._waiting.get()) is not None:
-            call, future = item
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                reply = self._run(call)
-            except AppflGcError as error:
-                future.set_exception(error)
-            except Exception as error:  # noqa: BLE001  an engine's own failure must reach the caller
-                future.set_exception(DeliveryError(f"The local engine failed: {error!r}."))
-            else:
-                future.set_result(reply)
+            call, future, waited = item
+            answer = None
+            if future.set_running_or_notify_cancel():
+                if waited:
+                    self._heard(Progress(call, CallState.RUNNING))
+                answer = self._answer(call)
+            with self._counting:  # before the answer is heard: what follows it finds the slot free
+                self._held -= 1
+            if isinstance(answer, Reply):
+                future.set_result(answer)
+            elif answer is not None:
+                future.set_exception(answer)
         self._kill_engine()
+
+    def _answer(self, call: Call) -> Reply | AppflGcError:
+        try:
+            return self._run(call)
+        except AppflGcError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  an engine's own failure must reach the caller
+            return DeliveryError(f"The local engine failed: {error!r}.")
 
     def _run(self, call: Call) -> Reply:
         if self._closing.is_set():
