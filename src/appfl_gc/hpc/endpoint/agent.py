@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ from appfl_gc.hpc.endpoint.agent_files import asked_for_login, last_words, read_
 from appfl_gc.hpc.endpoint.configure import USER_DIRECTORY, user_directory
 from appfl_gc.hpc.endpoint.files import CONFIG, IDENTIFIER, PID
 from appfl_gc.hpc.endpoint.options import check_name
+from appfl_gc.hpc.endpoint.token_file import make_token_file
 from appfl_gc.hpc.endpoint.worker_environment import KEEP_ENVIRONMENT, MARKER, PROGRAM, binaries
 from appfl_gc.protocol.errors import EndpointError, LoginError, NotSupportedError, UsageError, VersionError
 
@@ -105,10 +108,12 @@ def start(
     if found.state is State.LEFTOVERS:
         stop(name, user_dir)
     (directory / PID).unlink(missing_ok=True)
-    before = stamp(directory / IDENTIFIER)
+    program, before = _program(), stamp(directory / IDENTIFIER)
+    with contextlib.suppress(OSError, sqlite3.Error):  # the agent itself tells what is wrong there
+        make_token_file(directory.parent)
     with (directory / OUTPUT).open("wb") as output:
         process = subprocess.Popen(
-            [str(_program()), "start", name],
+            [str(program), "start", name],
             env=_environment(directory, os.environ if environ is None else environ),
             cwd=directory,
             stdin=subprocess.DEVNULL,

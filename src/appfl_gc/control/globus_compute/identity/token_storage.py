@@ -10,9 +10,8 @@ from typing import Any
 from globus_compute_sdk.sdk.compute_dir import ensure_compute_dir
 from globus_sdk.token_storage import SQLiteTokenStorage
 
+from appfl_gc.hpc.endpoint.token_file import TOKENS, make_token_file
 from appfl_gc.protocol.errors import LoginError
-
-FILE_NAME = "storage.db"
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,10 @@ class StoragePlace:
             LoginError: if the file can't be opened.
         """
         try:
-            path = ensure_compute_dir() / FILE_NAME
+            directory = ensure_compute_dir()
+            make_token_file(directory)
             return SQLiteTokenStorage(
-                path, namespace=self.namespace, connect_params={"check_same_thread": False}
+                directory / TOKENS, namespace=self.namespace, connect_params={"check_same_thread": False}
             )
         except (OSError, sqlite3.Error) as error:
             raise storage_error(error) from None
@@ -44,7 +44,7 @@ def storage_error(error: Exception) -> LoginError:
     """The error for a storage that can't be used."""
     reason = error.strerror if isinstance(error, OSError) else None
     return LoginError(
-        f"The file of Globus tokens ({FILE_NAME} in ~/.globus_compute or $GLOBUS_COMPUTE_USER_DIR) can't be used: "
+        f"The file of Globus tokens ({TOKENS} in ~/.globus_compute or $GLOBUS_COMPUTE_USER_DIR) can't be used: "
         f"{reason or error}.",
         "Check that it is yours and that its disk has room; removing it means to log in again.",
     )
