@@ -55,6 +55,7 @@ def test_leaving_does_not_wait_for_a_site(
     assert time.monotonic() - start < LEAVING_SECONDS
     assert process.returncode == 130, output
     assert "Traceback" not in output
+    assert "work on to the end of their task: Client1." in output  # its update travels in the message
     (journal,) = federation.directory.glob("output/*/journal.jsonl")
     assert "dispatch" in {record.kind for record in read_journal(journal)}
 

@@ -22,6 +22,7 @@ from appfl_gc.protocol.errors import (
     UserCodeError,
 )
 from appfl_gc.protocol.file_name import file_name_part
+from appfl_gc.runner.beginning import Beginning, NewRun
 from appfl_gc.runner.events import Callback, Outcome, RunFinished
 from appfl_gc.runner.federated_run import FederatedRun
 from appfl_gc.runner.inbox import Displaced, Inbox, Interrupted
@@ -34,9 +35,9 @@ from appfl_gc.runner.resume.invocation import FILE as INVOCATION
 from appfl_gc.runner.resume.invocation import Invocation
 from appfl_gc.runner.resume.past import PastRun
 from appfl_gc.runner.resume.reading import read_past
-from appfl_gc.runner.resume.restore import restore
+from appfl_gc.runner.resume.resumed_run import ResumedRun
 from appfl_gc.runner.run_directory import RunDirectory, new_run_id
-from appfl_gc.runner.setup import RunOptions, Setup, set_up
+from appfl_gc.runner.setup import RunOptions, set_up
 from appfl_gc.site.user_errors import user_frames
 
 __all__ = ["Callback", "RunResult", "resume", "run"]
@@ -126,13 +127,7 @@ def run(
         if invocation is None:
             raise UserCodeError("run() needs server_config and client_config, or a loaded federation.")
         federation = invocation.federation()
-    options = RunOptions(
-        local,
-        enable_server_val,
-        None if init_model is None else Path(init_model),
-        compute_token,
-        openid_token,
-    )
+    options = RunOptions(local, enable_server_val, compute_token, openid_token)
     now = time.localtime()
     server = federation.server_configs
     parent = Path(server.logging_output_dirname)
@@ -141,8 +136,9 @@ def run(
         invocation.save(directory.path)
     stamp = time.strftime("%Y-%m-%d-%H-%M-%S", now)
     published = directory.path / f"{file_name_part(server.logging_output_filename)}_Server_{stamp}.txt"
+    beginning = NewRun(directory, None if init_model is None else Path(init_model))
     with _served(directory, callbacks, published, _ignore) as (recorder, inbox, lease):
-        return _run_in(federation, options, directory, recorder, inbox, lease)
+        return _run_in(federation, options, directory, recorder, inbox, lease, beginning)
 
 
 def resume(
@@ -210,7 +206,7 @@ def resume(
                 raise UserCodeError("resume() needs the run's YAML files, or a loaded federation.")
             check_unchanged(past, federation, views)
             options = RunOptions() if invocation is None else RunOptions.of(invocation)
-            return _run_in(federation, options, directory, recorder, inbox, lease, past)
+            return _run_in(federation, options, directory, recorder, inbox, lease, ResumedRun(past))
 
 
 def _finished(
@@ -259,7 +255,7 @@ def _run_in(
     recorder: Recorder,
     inbox: Inbox,
     lease: Lease,
-    past: PastRun | None = None,
+    beginning: Beginning,
 ) -> RunResult:
     started = time.monotonic()
     for warning in federation.warnings:
@@ -267,17 +263,16 @@ def _run_in(
     with contextlib.ExitStack() as stack:
         stack.enter_context(interrupts_go_to(inbox))
         try:
-            setup = set_up(federation, options, directory, recorder, inbox, stack, lease.confirm, past)
+            parts = set_up(federation, options, directory, recorder, inbox, stack, lease.confirm, beginning)
         except AppflGcError as error:
             recorder.logger.error("The run did not begin. %s", error)
             raise
         except OSError as error:
             raise _storage_error(error) from error
-        parts = setup.parts
-        federated = FederatedRun(parts, started=setup.past is not None and setup.past.started)
+        federated = FederatedRun(parts, started=beginning.started)
         ending, rounds = federated.ending, parts.rounds
         try:
-            federated.execute(partial(_recover, federated, setup))
+            federated.execute(partial(beginning.recover, federated, parts))
             if rounds.done and not ending.displaced:
                 directory.keep_model(directory.last, directory.model)
         except LeaseHeldError as error:
@@ -300,12 +295,6 @@ def _run_in(
         RunFinished(outcome, directory.path, model, rounds.last, seconds, rounds.done, ending.error)
     )
     return RunResult(outcome, model, rounds.last, directory.path, rounds.done, ending.error, ending.set_aside)
-
-
-def _recover(federated: FederatedRun, setup: Setup) -> None:
-    if setup.past is not None:
-        parts = setup.parts
-        parts.recorder.log(restore(federated, parts, setup.past, setup.landed, setup.capabilities))
 
 
 def _report(error: Exception) -> ErrorReport:

@@ -140,8 +140,25 @@ class FederatedRun:
         # First, for it fails where another process has taken the run.
         parts.journal.append(self.now, "finished", outcome=(self.ending.outcome or Outcome.FAILED).value)
         self.failures.unmark_all()
+        self._tell_who_goes_on()
         for flight in parts.dispatcher.in_flight:
             parts.courier.unmark(flight)
+
+    def _tell_who_goes_on(self) -> None:
+        """Name the clients whose sites work on and can't be told to stop."""
+        parts = self._parts
+        unmarked = [flight.call.identity for flight in parts.dispatcher.in_flight if flight.mailbox is None]
+        deaf = [
+            call.client
+            for call in unmarked
+            if call.round != HELLO_ROUND and not parts.capabilities[call.client].cancel
+        ]
+        if deaf:
+            parts.recorder.log(
+                f"Sites that can't be told to stop, since no store of theirs has marks, work on to the end of their "
+                f"task: {_listed(deaf)}.",
+                logging.WARNING,
+            )
 
     @property
     def now(self) -> float:
@@ -175,9 +192,8 @@ class FederatedRun:
         active = tuple(client for client in parts.clients if client in part)
         awaited = tuple(client for client in active if not parts.ledger.knows(client))
         if awaited and self.ending.outcome is None:
-            names = ", ".join(awaited[:NAMED]) + (" and others" if len(awaited) > NAMED else "")
             parts.recorder.log(
-                f"The run begins with {len(active) - len(awaited)} clients; {names} join later."
+                f"The run begins with {len(active) - len(awaited)} clients; {_listed(awaited)} join later."
             )
         if self.ending.outcome is None:
             self.failures.judge(Began())
@@ -437,3 +453,8 @@ class FederatedRun:
         self.ending.set_aside.pop(client, None)
         parts.recorder.logger.info("Client %s: user code runs in %s. %s", client, place, policy)
         parts.recorder.tell(ClientChanged(client, ClientState.READY, detail=f"{size} samples"))
+
+
+def _listed(clients: Sequence[str]) -> str:
+    """Their names, not too many."""
+    return ", ".join(clients[:NAMED]) + (" and others" if len(clients) > NAMED else "")

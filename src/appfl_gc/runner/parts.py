@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from appfl_gc.aggregator.base import Aggregator
 from appfl_gc.aggregator.user_class import UserClassAggregator
 from appfl_gc.config import ClientConfig
+from appfl_gc.control.plane import Capabilities
 from appfl_gc.payload.arena import Arena
 from appfl_gc.runner.calls import CallFactory
 from appfl_gc.runner.clock import RunClock
@@ -28,9 +29,10 @@ from appfl_gc.scheduler.base import Scheduler
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of; whoever made it closes it."""
+    """What a run is made of; whoever made it closes it. ``capabilities`` are those of each client's control plane."""
 
     clients: Mapping[str, ClientConfig]
+    capabilities: Mapping[str, Capabilities]
     calls: CallFactory
     inbox: Inbox
     dispatcher: Dispatcher

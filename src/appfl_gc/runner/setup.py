@@ -5,53 +5,38 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from appfl_gc.config import Federation
-from appfl_gc.control.plane import Capabilities
 from appfl_gc.payload import codec, model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Layout
-from appfl_gc.protocol.errors import AppflGcError, UpdateRefusedError, UsageError
-from appfl_gc.protocol.schedule import UpdateId
+from appfl_gc.protocol.errors import UsageError
 from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.protocol.update_spec import Meaning, UpdateSpec
 from appfl_gc.runner.algorithms import aggregator_of, scheduler_of, updates_per_fold
+from appfl_gc.runner.beginning import Beginning
 from appfl_gc.runner.calls import CallFactory
 from appfl_gc.runner.clock import RunClock
 from appfl_gc.runner.courier import Courier
 from appfl_gc.runner.dispatcher import Dispatcher
 from appfl_gc.runner.events import RunStarted
-from appfl_gc.runner.global_model import GlobalModel
 from appfl_gc.runner.inbox import Inbox
 from appfl_gc.runner.intake import Intake
-from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.judge import Judge
 from appfl_gc.runner.ledger import Ledger
 from appfl_gc.runner.metrics import MetricsFile
 from appfl_gc.runner.outgoing import Outgoing
 from appfl_gc.runner.parts import Parts
-from appfl_gc.runner.planes import Planes, await_endpoints, make_planes
+from appfl_gc.runner.planes import make_planes
 from appfl_gc.runner.policy.making import policy_of
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.resume.invocation import Invocation
-from appfl_gc.runner.resume.newest_model import check_newest_model
-from appfl_gc.runner.resume.past import PastRun
-from appfl_gc.runner.resume.restore import (
-    clear_leftovers,
-    drop_unrecorded_metrics,
-    land_kept_updates,
-    recall,
-    versions_needed,
-)
 from appfl_gc.runner.rounds import Rounds
 from appfl_gc.runner.route_setup import make_routes
 from appfl_gc.runner.routes import Routes
@@ -61,10 +46,8 @@ from appfl_gc.runner.slots import Slots
 from appfl_gc.runner.validation import ServerValidation
 from appfl_gc.scheduler.base import Counts
 from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
-from appfl_gc.site.host import environment_record
 from appfl_gc.site.source_loader import SourceLoader
 from appfl_gc.site.trainer.base import delta_names, load_state
-from appfl_gc.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -73,7 +56,6 @@ class RunOptions:
 
     local: bool = False
     enable_server_val: bool = False
-    init_model: Path | None = None
     compute_token: str | None = None
     openid_token: str | None = None
 
@@ -83,27 +65,9 @@ class RunOptions:
         return cls(
             invocation.local,
             invocation.enable_server_val,
-            invocation.init_model,
             invocation.compute_token,
             invocation.openid_token,
         )
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Everything that a run needs.
-
-    Attributes:
-        parts: of the run.
-        capabilities: of each client's control plane.
-        past: where a run that is gone on with was; None for a new one.
-        landed: slots of its updates that were accepted and not folded.
-    """
-
-    parts: Parts
-    capabilities: Mapping[str, Capabilities]
-    past: PastRun | None
-    landed: Mapping[UpdateId, int]
 
 
 def set_up(
@@ -114,8 +78,8 @@ def set_up(
     inbox: Inbox,
     stack: contextlib.ExitStack,
     guard: Callable[[], None],
-    past: PastRun | None = None,
-) -> Setup:
+    beginning: Beginning,
+) -> Parts:
     """Build everything that a run needs; ``stack`` closes it.
 
     Args:
@@ -125,7 +89,7 @@ def set_up(
         recorder, inbox: of the run.
         stack: closes what is built.
         guard: raises where another process has taken the run.
-        past: where it was, if it is gone on with.
+        beginning: new, or gone on with.
 
     Raises:
         AppflGcError: if something can't be built, or is not built yet.
@@ -138,15 +102,10 @@ def set_up(
     seed = first.model_configs.seed
     sources = ServerSources(SourceLoader(directory.local), {**first.sources, **federation.sources})
 
-    directory.write_json("config.json", federation.resolved())
-    directory.write_json("environment.json", environment_record())
+    beginning.prepare(federation)
     model = build_model(first.model_configs.plain(), sources.load("model"))
     spec = codec.spec_of(model.state_dict())
-    newest = (
-        _initial_file(model, spec, directory, options.init_model)
-        if past is None
-        else _newest_file(past, model, spec)
-    )
+    newest = beginning.model_file(model, spec)
     update_spec = _update_spec(model, spec, first.train_configs.send_gradient)
 
     planes = make_planes(federation, directory, inbox, (options.compute_token, options.openid_token))
@@ -161,26 +120,17 @@ def set_up(
         stop,
     )
     stack.callback(routes.close, lambda text: recorder.log(text, logging.WARNING))
-    if past is not None:
+    if beginning.gone_on_with:
         stack.push(partial(_leave_stores, routes))
     stack.callback(planes.plane.close)
     arena = Arena(update_spec, 2 * len(names) + updates_per_fold(federation), directory.payloads)
     stack.callback(arena.close)
     slots = Slots(names, arena.slots)
-    landed: Mapping[UpdateId, int] = {}
-    if past is not None:
-        past, landed = land_kept_updates(past, arena, slots)
-        clear_leftovers(past)
-        drop_unrecorded_metrics(past)
-    journal = stack.enter_context(Journal(directory.journal, None if past is None else past.last, guard))
+    beginning.land(arena, slots)
+    journal = stack.enter_context(beginning.journal(guard))
     metrics = MetricsFile(directory.metrics)
     stack.callback(metrics.close)
-    trained = frozenset(delta_names(model))
-    global_model = (
-        GlobalModel(directory, trained)
-        if past is None
-        else GlobalModel(directory, trained, past.version, *versions_needed(past))
-    )
+    global_model = beginning.global_model(frozenset(delta_names(model)))
     fault = server.fault_tolerance_configs
     scheduler = scheduler_of(federation, sources.load("scheduler"), seed)
     durable = scheduler.counts is Counts.UPDATES
@@ -190,7 +140,7 @@ def set_up(
     load_state(model, model_file.open(newest))
     validation = _validation(federation, sources, seed)
     aggregator = aggregator_of(federation, sources.load("aggregator"), model, recorder.logger)
-    clock = RunClock(0.0 if past is None else past.seconds)
+    clock = RunClock(beginning.seconds)
     judge = Judge(policy_of(server, names), clock, journal)
     ledger = Ledger(names)
     rounds = Rounds(directory, global_model, validation, metrics, journal, recorder, scheduler.counts)
@@ -202,6 +152,7 @@ def set_up(
     dispatcher = Dispatcher(planes.plane, inbox)
     parts = Parts(
         clients=clients,
+        capabilities=planes.capabilities,
         calls=calls,
         inbox=inbox,
         dispatcher=dispatcher,
@@ -220,10 +171,7 @@ def set_up(
         clock=clock,
         ledger=ledger,
     )
-    if past is None:
-        _begin_journal(parts, federation, spec)
-    else:
-        recall(parts, past)
+    beginning.record(parts, federation, spec)
     recorder.tell(
         RunStarted(
             directory.path.name,
@@ -237,57 +185,14 @@ def set_up(
             rounds.updates,
         )
     )
-    if past is None or not past.started:
-        await_endpoints(federation, planes, recorder.tell, inbox)
-    else:
-        _look_at_endpoints(federation, planes, recorder, inbox)
-    return Setup(parts, planes.capabilities, past, landed)
-
-
-def _look_at_endpoints(federation: Federation, planes: Planes, recorder: Recorder, inbox: Inbox) -> None:
-    """Tell how the endpoints are. A run that is gone on with waits for none: its calls do, and its policy judges."""
-    try:
-        await_endpoints(federation, planes, recorder.tell, inbox, patience=0.0)
-    except AppflGcError as error:
-        recorder.log(str(error), logging.WARNING)
+    beginning.look_at_endpoints(federation, planes, recorder, inbox)
+    return parts
 
 
 def _leave_stores(routes: Routes, kind: type[BaseException] | None, *_: object) -> None:
     """A run that could not be gone on with leaves its stores alone: sites may still work for it."""
     if kind is not None:
         routes.abandon()
-
-
-def _begin_journal(parts: Parts, federation: Federation, spec: UpdateSpec) -> None:
-    parts.journal.append(
-        0.0,
-        "run",
-        run=parts.calls.run,
-        version=VERSION,
-        seed=parts.calls.seed,
-        clients=list(parts.clients),
-        threads=parts.calls.threads,
-        model=parts.model.file.name,
-        checksum=parts.model.checksum(),
-        spec=spec.to_json(),
-        sources={
-            client.client_id: {kind: source.sha256 for kind, source in client.sources.items()}
-            for client in federation.clients
-        },
-    )
-    parts.journal.flush()
-
-
-def _newest_file(past: PastRun, model: nn.Module, spec: UpdateSpec) -> Path:
-    """The file of the newest version of a run that is gone on with; raises ``UsageError`` if it can't be used."""
-    path = past.model_file
-    check_newest_model(past)
-    if codec.spec_of(model_file.open(path)) != spec:
-        raise UsageError(
-            f"The global model of the run, {path}, is not of the configured model {type(model).__name__}.",
-            "The model's file has changed; put it back as it was.",
-        )
-    return path
 
 
 def _refuse_what_is_missing(federation: Federation, options: RunOptions) -> None:
@@ -297,23 +202,6 @@ def _refuse_what_is_missing(federation: Federation, options: RunOptions) -> None
             "server_configs.val_data_configs.",
             "Add dataset_path, dataset_name and batch_size there, as in server_fedavg_withval.yaml.",
         )
-
-
-def _initial_file(model: nn.Module, spec: UpdateSpec, directory: RunDirectory, given: Path | None) -> Path:
-    """The file of version 0: the model's initial weights, or those of ``given`` if they fit."""
-    path = directory.initial
-    if given is None:
-        model_file.write(model.state_dict(), path)
-        return path
-    try:
-        model_file.write(load_file(given), path, spec)
-    except (OSError, SafetensorError, UpdateRefusedError) as error:
-        reason = error.message if isinstance(error, UpdateRefusedError) else f"{error}."
-        raise UsageError(
-            f"The run can't start from the model {given}. {reason}",
-            "Name a safetensors file of the same model, such as model.safetensors of an earlier run.",
-        ) from None
-    return path
 
 
 def _update_spec(model: nn.Module, spec: UpdateSpec, send_gradient: bool) -> UpdateSpec:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from appfl_gc.control.plane import Capabilities
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.grants import large_part
 from appfl_gc.payload.mailbox.base import ServerMailbox
@@ -156,7 +155,6 @@ def restore(
     parts: Parts,
     past: PastRun,
     landed: Mapping[UpdateId, int],
-    capabilities: Mapping[str, Capabilities],
 ) -> str:
     """Give ``run``, whose scheduler and policy are where they were, everything else that the journal says.
 
@@ -167,7 +165,6 @@ def restore(
         parts: of the run.
         past: what the journal says.
         landed: slots of the updates that were accepted and not folded.
-        capabilities: of each client's control plane.
 
     Returns:
         A sentence about it, for the log.
@@ -190,7 +187,7 @@ def restore(
         run.timers.set(at, Timer())
     if past.open and parts.scheduler.counts is Counts.ROUNDS:
         parts.recorder.tell(RoundStarted(past.rounds.rounds + 1))
-    attached = _take_up_calls(run, parts, past, capabilities)
+    attached = _take_up_calls(run, parts, past)
     for update in sorted(past.unjudged):
         run.failures.judge(judged.Accepted(update))
     if past.to_finish:
@@ -223,9 +220,7 @@ def _many(count: int, what: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'} {rest}"
 
 
-def _take_up_calls(
-    run: FederatedRun, parts: Parts, past: PastRun, capabilities: Mapping[str, Capabilities]
-) -> int:
+def _take_up_calls(run: FederatedRun, parts: Parts, past: PastRun) -> int:
     """Attach to calls in flight where that is possible, and send the others again; to how many it was."""
     attached = 0
     for client, call in past.open.items():
@@ -236,7 +231,7 @@ def _take_up_calls(
         for grant in call.grants:
             parts.intake.expect_by(call.update, grant)
         # A server that ended the run itself has told sites to stop, and taken the model out of their reach.
-        if capabilities[client].reattach and not past.orderly and not (call.failed or call.paused):
+        if parts.capabilities[client].reattach and not past.orderly and not (call.failed or call.paused):
             flight.mailbox = _mailbox_of(parts, call)
             parts.dispatcher.attach(flight, str(call.fields.get("task_group") or ""))
             parts.recorder.tell(ClientChanged(client, ClientState.SENT, call.update.dispatch))
