@@ -29,6 +29,9 @@ def test_a_run_ends_as_with_ctrl_c_and_can_be_gone_on_with(tmp_path: Path) -> No
     with process:
         until(lambda: any(record.kind == "round" for record in journal_of(directory)))
         os.kill(process.process.pid, signal.SIGSTOP)
+        asked = cancel(directory, "--wait", "0")
+        assert (asked.exit_code, asked.stdout) == (0, "")
+        assert f"Asking process {process.process.pid} on" in asked.stderr
         silent = cancel(directory, "--wait", "0.5")
         assert silent.exit_code == ExitCode.INFRASTRUCTURE
         assert f"process {process.process.pid} on" in silent.stderr

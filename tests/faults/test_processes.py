@@ -217,7 +217,7 @@ def test_an_idle_worker_that_is_killed_holds_up_its_node_until_the_deadline(
     assert result.outcome is Outcome.PARTIAL, result.error
     assert result.rounds == 2
     log = (result.run_dir / "server.log").read_text()
-    assert "Client Client1 is set aside" in log
+    assert "Client Client1 takes no part now" in log
     record(
         "SIGKILL of an idle worker, whose node then takes calls and runs none",
         1,

@@ -62,6 +62,7 @@ def test_a_failure_shows_message_frames_hint_and_whether_it_is_tried_again() -> 
     text = "\n".join(lines_of(started(), *set_aside("B"), ClientFailed("A", 2, LOST, final=False)))
     for part in (BUG.message, "at dataset.py:12 in get_data", "Hint: Check the path.", "B is set aside"):
         assert part in text
+    assert text.count(BUG.message) == 1
     assert BUG.trace not in text
     assert "Round 2: A failed and may be tried again: The worker ended" in text
 

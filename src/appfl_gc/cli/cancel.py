@@ -33,7 +33,7 @@ LOOK_EVERY = 0.2
     type=click.FloatRange(min=0),
     default=120.0,
     show_default=True,
-    help="How long to wait until the run's server has ended it.",
+    help="How long to wait until the run's server has ended it; with 0 it is only asked to.",
 )
 def cancel(run_dir: Path, seconds: float) -> None:
     """End a run from anywhere that sees its directory, as Ctrl-C does where it runs.
@@ -53,9 +53,14 @@ def cancel(run_dir: Path, seconds: float) -> None:
         click.echo("The run is finished; there is nothing to cancel.")
         return
     server = holder(directory.path, _tell)
-    if server is not None and _end(directory.path, server, seconds):
-        click.echo(f"The run {run_dir} has ended. `appfl-gc resume {run_dir}` goes on with it.")
-        return
+    if server is not None:
+        _tell(f"Asking {server} to end the run ...")
+        request_stop(directory.path, server)
+        if seconds == 0:
+            return
+        if _end(directory.path, server, seconds):
+            click.echo(f"The run {run_dir} has ended. `appfl-gc resume {run_dir}` goes on with it.")
+            return
     with Lease(directory.path, _tell, tell=_tell) as lease:
         past = read_past(directory)
         if past.began:
@@ -71,13 +76,11 @@ def cancel(run_dir: Path, seconds: float) -> None:
 
 
 def _end(directory: Path, server: Holder, seconds: float) -> bool:
-    """Ask the run's server to end it, and wait until it has; False if it died instead.
+    """Wait until the run's server has ended it, as it was asked to; False if it died instead.
 
     Raises:
         DeliveryError: if it has not ended after ``seconds``.
     """
-    _tell(f"Asking {server} to end the run ...")
-    request_stop(directory, server)
     until = time.monotonic() + seconds
     while True:
         now = written(directory)

@@ -49,6 +49,7 @@ class PlainDisplay:
         self._progress = RunProgress(clock)
         self._ready: set[str] = set()
         self._queued: set[str] = set()
+        self._failures: dict[str, str] = {}
         self._told_ready = False
         self._told_moving = -MOVING_TOLD_EVERY
         self._endpoints: tuple[EndpointRow, ...] = ()
@@ -78,7 +79,8 @@ class PlainDisplay:
             case ClientFailed():
                 yield from self._failed(event)
             case ClientChanged(state=ClientState.SET_ASIDE):
-                yield f"{event.client} is set aside: {event.detail or 'it failed for good'}"
+                told = self._failures.get(event.client) == event.detail
+                yield f"{event.client} is set aside{'' if told else f': {event.detail}'}"
             case Logged() if self._shows(event):
                 level = (
                     f"{logging.getLevelName(event.level).lower()}: " if event.level >= logging.WARNING else ""
@@ -163,6 +165,7 @@ class PlainDisplay:
             yield f"All {len(clients)} clients are ready"
 
     def _failed(self, event: ClientFailed) -> Iterator[str]:
+        self._failures[event.client] = event.error.message
         what = "failed" if event.final else "failed and may be tried again"
         task = self._progress.task
         when = f"{task.capitalize()} {event.round}" if event.round else f"Before the first {task}"

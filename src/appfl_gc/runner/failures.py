@@ -258,7 +258,7 @@ class Failures:
         if decision.again_at is not None:
             self.coming_back.add(client)
             wait = max(0.0, decision.again_at - self._parts.clock.now)
-            parts.recorder.log(f"Client {client} is set aside and greeted again in {wait:.0f} s.")
+            parts.recorder.log(f"Client {client} takes no part now; it is greeted again in {wait:.0f} s.")
         parts.recorder.tell(ClientChanged(client, ClientState.SET_ASIDE, detail=error.message))
         self._feed(ClientDown(client))
 
