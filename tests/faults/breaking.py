@@ -181,6 +181,6 @@ def remove_payloads_at(kind: str, number: int) -> None:
     def remove(directory: Path) -> None:
         for path in (directory / "payloads").iterdir():
             if PAYLOAD.fullmatch(path.name):
-                path.unlink()
+                path.unlink(missing_ok=True)  # a thread of the server may evict it just now
 
     _at(kind, number, remove)

@@ -309,7 +309,8 @@ def test_an_update_that_did_not_survive_is_asked_for_again(
 ) -> None:
     bench = bench.fresh(f"harmed-{harm.__name__}")
     assert bench.nursery.run(bench.job, Break("signal_at", ("arrived", 8))).killed
-    (kept, _) = sorted((bench.run_dir / "payloads").glob("update-*"))
+    # The record of the third update is not there; its file may be.
+    kept, *_ = sorted((bench.run_dir / "payloads").glob("update-*"))
     harm(kept)
     death = AtDeath.of(bench).without_files()
     assert bench.nursery.resume(bench.job).outcome == "finished"

@@ -40,6 +40,7 @@ class Frozen(FileStore):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.thaw = threading.Event()
+        self.fetching = threading.Event()
         self.puts = 0
 
     def put(self, payload: Encoded, sent: Callable[[int], None] = lambda done: None) -> Ref:
@@ -48,6 +49,7 @@ class Frozen(FileStore):
         raise TransferError("The store is frozen.")
 
     def fetch(self, ref: Ref, file: int, arrived: Callable[[int], None]) -> None:
+        self.fetching.set()
         while True:
             arrived(1)
             time.sleep(0.01)
@@ -126,9 +128,10 @@ def test_a_run_that_ends_does_not_wait_for_a_transfer(desk: Desk) -> None:
     flight = InFlight(call, 0.0, version)
     ref = Ref("file", "0" * 32 + ".safetensors", size, "xxh3-128:0", CODEC)
     desk.courier.land(Landing(flight, Reply(call.identity, ""), 0.0, ref, 1, 0))
+    assert desk.frozen.fetching.wait(DEADLINE)
     begun = time.monotonic()
     desk.courier.close()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < courier.LAST_TRANSFERS
     landed = desk.inbox.get(timeout=DEADLINE)
     assert isinstance(landed, Landed)
     assert landed.error is not None

@@ -32,7 +32,7 @@ from appfl_gc.runner.lease import (
     written,
 )
 
-PERIOD = 0.2
+PERIOD = 0.5
 DEADLINE = 30.0
 OTHER_HOST = "another boot pid:[1]"
 

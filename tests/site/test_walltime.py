@@ -77,10 +77,10 @@ def test_an_end_that_slurm_put_in_the_past_is_not_believed() -> None:
 @pytest.mark.parametrize(
     ("limit", "used", "seconds"),
     [
-        ("01:00:00", "00:59:00", (3600, 3540)),
+        ("100:00:00", "99:59:00", (360_000, 359_940)),
         ("72:00:00", "01:00:01", (259_200, 3601)),
         ("2:00:00:00", "30:00", (172_800, 1800)),
-        ("3600", "2400", (3600, 2400)),
+        ("360000", "240000", (360_000, 240_000)),
     ],
 )
 def test_pbs_is_asked(pbs: Pbs, limit: str, used: str, seconds: tuple[float, float]) -> None:
