@@ -138,10 +138,10 @@ def test_a_sweep_removes_what_it_reaches_and_does_not_wait_for_a_frozen_peer(
     bed.b.signal(signal.SIGSTOP)
     try:
         begin = time.monotonic()
-        with pytest.raises(TransferError, match=r"could be removed within 1 s"):
-            store.sweep(1.0)
+        with pytest.raises(TransferError, match=r"could be removed within 3 s"):
+            store.sweep(3.0)
         store.close()
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 20
     finally:
         bed.b.signal(signal.SIGCONT)
     # The server's endpoint lives on, and has nothing of the run.

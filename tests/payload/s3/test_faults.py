@@ -195,34 +195,37 @@ def test_a_transfer_that_hangs_ends_within_a_second_when_it_is_to_stop(make_stor
     stalled = Fault("stall", where=direction, after=MB, times=99)
     proxy.faults.append(stalled)
     deed = store.put if direction == "up" else lambda payload: fetched(site(grant, stop=stop), ref)
-    with stopping(stop, 0.5) as stopped, pytest.raises(TransferError, match="was interrupted"):
+    with stopping(stop, stalled) as stopped, pytest.raises(TransferError, match="was interrupted"):
         deed(payload)
-    assert stalled.happened
-    assert time.monotonic() - stopped[0] < 1.5
+    assert time.monotonic() - stopped[0] < 5  # a second, and a loaded machine
 
 
 @contextmanager
-def stopping(stop, seconds):
-    """Set ``stop`` after ``seconds``; the list then holds when."""
+def stopping(stop, fault):
+    """Set ``stop`` a moment after ``fault`` has befallen a request; the list then holds when."""
     stopped = []
 
     def act():
+        while not fault.happened:
+            time.sleep(0.05)
+        time.sleep(0.3)
         stopped.append(time.monotonic())
         stop.set()
 
-    timer = threading.Timer(seconds, act)
-    timer.start()
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
     yield stopped
-    timer.join()
+    thread.join(60)
 
 
 def test_a_request_of_the_server_that_hangs_ends_when_it_is_to_stop(make_store, proxy):
     stop = threading.Event()
     store = make_store(url=proxy.url, stop=stop)
-    proxy.faults.append(Fault("stall", where="down", after=-1, method="POST", times=99))
-    with stopping(stop, 0.3) as stopped, pytest.raises(TransferError, match="was interrupted"):
+    stalled = Fault("stall", where="down", after=-1, method="POST", times=99)
+    proxy.faults.append(stalled)
+    with stopping(stop, stalled) as stopped, pytest.raises(TransferError, match="was interrupted"):
         store.grant([], SIZE)
-    assert time.monotonic() - stopped[0] < 1.5
+    assert time.monotonic() - stopped[0] < 5  # as above
 
 
 def test_a_connection_that_is_too_slow_is_given_up(through, proxy, stored):

@@ -18,7 +18,7 @@ from tests.fault_proxy import Fault
 
 from .payloads import Payload, site
 
-SHORT = Deadlines(connect=1, silence=0.5)
+SHORT = Deadlines(connect=2, silence=1)
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def test_a_frozen_server_is_known_for_one_soon(s3_server, bucket, monkeypatch):
         begun = time.monotonic()
         with pytest.raises(TransferError, match=rf"{s3_server.url} did not answer in time.*2 times"):
             BucketChoice(configs).open("frozen", threading.Event())
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
     finally:
         s3_server.go_on()
     # What it was asked, it answers now.
