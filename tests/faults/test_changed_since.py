@@ -76,6 +76,22 @@ def test_a_scheduler_that_answers_otherwise_is_refused_and_the_run_stays_as_it_w
     assert (gone_on_with.outcome, gone_on_with.rounds) == (Outcome.FINISHED, 4)
 
 
+def test_a_quorum_that_is_lowered_lets_the_run_go_on_without_the_client_that_ended_it(tmp_path: Path) -> None:
+    federation = SmallFederation(tmp_path, clients=3, rounds=3)
+    federation.client[2] = {"train_configs": {"optim_args": {"lr": 1e38}}}  # its update is not finite
+    federation.server["fault_tolerance_configs"] = {"quorum": 1.0}
+    server, clients = federation.write()
+    overrides = [f"server_configs.logging_output_dirname={tmp_path / 'output'}"]
+    result = appfl_gc.run(server, clients, overrides=overrides)
+    assert (result.outcome, result.rounds) == (Outcome.FAILED, 0)
+    assert result.error is not None
+    assert "A lower `quorum` goes on with fewer" in result.error.hint
+    lower = ["server_configs.fault_tolerance_configs.quorum=0.5"]
+    gone_on_with = appfl_gc.resume(result.run_dir, overrides=lower)
+    assert (gone_on_with.outcome, gone_on_with.rounds) == (Outcome.PARTIAL, 3)
+    assert set(gone_on_with.set_aside) == {"Client3"}
+
+
 def files_of(run_dir: Path) -> dict[str, bytes]:
     """What the run has written down to go on from."""
     return {

@@ -35,7 +35,7 @@ from appfl_gc.runner.journal import JournalError, read_journal
 from appfl_gc.runner.metrics import numeric_metrics
 from appfl_gc.runner.replay import recorded_steps
 from appfl_gc.runner.resume.invocation import Invocation
-from appfl_gc.runner.resume.reading import policy_events, read_past
+from appfl_gc.runner.resume.reading import policy_steps, read_past
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.site import checkpoints, claims
 from appfl_gc.site.checkpoints import Checkpointer
@@ -237,7 +237,7 @@ class TestJournals:
     def read(directory: RunDirectory) -> None:
         """As whoever goes on with the run does it."""
         read_past(directory)
-        for _ in policy_events(directory.journal):
+        for _ in policy_steps(directory.journal):
             pass
         for _ in recorded_steps(directory.journal):
             pass

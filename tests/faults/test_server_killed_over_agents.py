@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from appfl_gc.runner.journal import read_journal
 from appfl_gc.sandbox.sandbox import Sandbox
 from tests.faults.nursery import Break, Nursery
 from tests.faults.proof import AtDeath, Bench, check_as_undisturbed, counted
@@ -53,3 +55,28 @@ def test_killed_and_gone_on_with(bench: Bench, kind: str, number: int) -> None:
     # The sites have not noticed: not even what was under way is done again.
     assert set(bench.begun().values()) == {1}
     record("server SIGKILLed, sites at real agents", 1, "same bits", "nothing")
+
+
+def test_a_client_that_has_moved_to_another_endpoint_meanwhile(bench: Bench) -> None:
+    """Its call, which the first endpoint has, is sent to the second one and not waited for at the first."""
+    bench = bench.fresh("moved")
+    assert bench.nursery.run(bench.job, Break("signal_at", ("task", 4))).killed
+    clients = bench.nursery.inside(bench.job.clients)
+    before = clients.read_text()
+    first, second = dict.fromkeys(re.findall(r"endpoint_id: (\S+)", before))
+    clients.write_text(before.replace(second, first))
+    try:
+        assert bench.nursery.resume(bench.job).outcome == "finished"
+    finally:
+        clients.write_text(before)
+    assert (bench.run_dir / "model.safetensors").read_bytes() == bench.bits
+    sent = [
+        (record.kind, record.fields["endpoint"])
+        for record in read_journal(bench.run_dir / "journal.jsonl")
+        if record.fields.get("client") == "Client2" and record.fields.get("round") == 1
+        if record.kind in ("dispatch", "retry")
+    ]
+    assert sent == [("dispatch", second), ("retry", first)]
+    record(
+        "a client moved to another endpoint while the server is dead", 1, "same bits", "its call, sent again"
+    )

@@ -37,6 +37,7 @@ from appfl_gc.protocol.schedule import WakeAt as SchedulerWakeAt
 from appfl_gc.runner.policy.decisions import (
     Accepted,
     Began,
+    Configured,
     Decision,
     Due,
     EndRun,
@@ -109,12 +110,13 @@ class AnyFailure(RuleBasedStateMachine):
         self.failures: dict[UpdateId, Counter[ErrorClass]] = {}
         self.history: list[tuple[float, PolicyEvent, list[Decision]]] = []
         self.started = self.finished = self.ended = self.resuming = False
+        self.tell(Configured(settings))
         for client in self.clients:
             self.tell(Sent(UpdateId(client, 0), 0))
             self.greeted.add(client)
 
     def make(self) -> FailurePolicy:
-        return FailurePolicy(self.clients, self.settings, rounds=self.rounds, round_size=self.round_size)
+        return FailurePolicy(self.clients, PolicySettings(), rounds=self.rounds, round_size=self.round_size)
 
     # The runner's part
 
@@ -366,8 +368,8 @@ class AnyFailure(RuleBasedStateMachine):
             self.tell(sent[0])
 
     @precondition(lambda self: hasattr(self, "clients") and self.started and not self.finished)
-    @rule()
-    def another_process_goes_on(self) -> None:
+    @rule(settings=st.one_of(st.none(), SETTINGS))
+    def another_process_goes_on(self, settings: PolicySettings | None) -> None:
         policy = self.make()
         for now, event, decisions in self.history:
             assert policy.step(now, event) == decisions, "the same events give the same decisions"
@@ -383,6 +385,9 @@ class AnyFailure(RuleBasedStateMachine):
             c: (update, math.inf) for c, (update, _) in self.paused.items() if update.dispatch != 0
         }
         self.resuming = True
+        if settings is not None:
+            self.settings = settings
+            self.tell(Configured(settings))
         decisions = self.tell(Resumed())
         self.resuming = False
         assert {one.client for one in decisions if isinstance(one, GreetAgain)} == self.aside.keys()
@@ -446,6 +451,10 @@ class AnyFailure(RuleBasedStateMachine):
 
     @invariant()
     def enough_take_part(self) -> None:
+        # Whoever goes on with stricter settings greets those that are set aside: what they answer decides.
+        greeted = self.greeted | {c for c, (update, _) in self.paused.items() if update.dispatch == 0}
+        if greeted & self.aside.keys():
+            return
         if self.going() and self.started and self.settings.on_missing is not OnMissing.WAIT:
             assert len(self.policy.active) >= max(self.policy.needed, self.settings.stop_below)
 

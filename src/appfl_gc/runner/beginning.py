@@ -22,6 +22,8 @@ from appfl_gc.runner.inbox import Inbox
 from appfl_gc.runner.journal import Journal
 from appfl_gc.runner.parts import Parts
 from appfl_gc.runner.planes import Planes, await_endpoints
+from appfl_gc.runner.policy.decisions import Configured
+from appfl_gc.runner.policy.settings import PolicySettings
 from appfl_gc.runner.recorder import Recorder
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.slots import Slots
@@ -135,6 +137,7 @@ class NewRun:
                 for client in federation.clients
             },
         )
+        parts.judge.hear(configured(federation))
         parts.journal.flush()
 
     def look_at_endpoints(
@@ -145,6 +148,11 @@ class NewRun:
 
     def recover(self, run: FederatedRun, parts: Parts) -> None:
         """There is nothing to recover."""
+
+
+def configured(federation: Federation) -> Configured:
+    """What the failure policy hears of the configuration."""
+    return Configured(PolicySettings.of(federation.server_configs.fault_tolerance_configs))
 
 
 def write_down(directory: RunDirectory, federation: Federation) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from appfl_gc.payload.grants import public
 from appfl_gc.payload.inline_store import InlineStore
@@ -29,16 +29,24 @@ class Outgoing:
         dispatcher: sends them.
         journal: has them before they leave.
         recorder: tells of them.
+        endpoints: where each client is.
     """
 
     def __init__(
-        self, courier: Courier, intake: Intake, dispatcher: Dispatcher, journal: Journal, recorder: Recorder
+        self,
+        courier: Courier,
+        intake: Intake,
+        dispatcher: Dispatcher,
+        journal: Journal,
+        recorder: Recorder,
+        endpoints: Mapping[str, str],
     ) -> None:
         self._courier = courier
         self._intake = intake
         self._dispatcher = dispatcher
         self._journal = journal
         self._recorder = recorder
+        self._endpoints = endpoints
 
     def request(self, calls: Sequence[tuple[Call, int]]) -> None:
         """Have calls prepared; what becomes of them comes into the inbox as ``Prepared``."""
@@ -60,6 +68,7 @@ class Outgoing:
                 round=call.identity.round,
                 attempt=call.identity.attempt,
                 channel=call.channel,
+                endpoint=self._endpoints[call.identity.client],
                 version=item.version,
                 model=call.payloads["model"].checksum,
                 **_model_at(call.payloads["model"]),

@@ -150,6 +150,7 @@ def set_up(
     )
     intake = Intake(slots, journal, metrics, recorder, fault.max_sample_size)
     dispatcher = Dispatcher(planes.plane, inbox)
+    endpoints = {name: client.endpoint_id for name, client in clients.items()}
     parts = Parts(
         clients=clients,
         capabilities=planes.capabilities,
@@ -163,7 +164,7 @@ def set_up(
         judge=judge,
         model=global_model,
         courier=courier,
-        outgoing=Outgoing(courier, intake, dispatcher, journal, recorder),
+        outgoing=Outgoing(courier, intake, dispatcher, journal, recorder, endpoints),
         intake=intake,
         rounds=rounds,
         journal=journal,

@@ -26,11 +26,12 @@ from appfl_gc.runner.run_directory import RunDirectory
 from tests.small_federation import SmallFederation
 
 ENDPOINT = "01234567-89ab-4def-8123-456789abcdef"
+HERE = {"e": "local"}
 TASKS = {name: f"{name * 8}-89ab-4def-8123-456789abcdef" for name in "abc"}
 
 
 def call(client: str, **more: Any) -> UnansweredCall:
-    return UnansweredCall(UpdateId(client, 4), 3, 1, {}, **more)
+    return UnansweredCall(UpdateId(client, 4), 3, 1, {"endpoint": HERE.get(client, ENDPOINT)}, **more)
 
 
 def kept(client: str) -> KeptUpdate:
@@ -44,9 +45,11 @@ def past_run(directory: Path, *clients: str, **more: Any) -> PastRun:
     return past
 
 
-def fates(past: PastRun, at_service: Mapping[str, str], *local: str) -> dict[str, list[Fate]]:
+def fates(
+    past: PastRun, at_service: Mapping[str, str], moved: Mapping[str, str] = HERE
+) -> dict[str, list[Fate]]:
     found: dict[str, list[Fate]] = {}
-    for item in items(past, at_service, set(local)):
+    for item in items(past, at_service, moved):
         found.setdefault(item.client, []).append(item.fate)
     return found
 
@@ -64,7 +67,7 @@ def test_every_state_has_its_fate(tmp_path: Path) -> None:
     past.wanted = {"g": Dispatch("g", 4, 3)}
     past.set_aside, past.why_aside = {"h"}, {"h": "Its disk is full."}
     del past.met["i"]
-    assert fates(past, {"b": "The service says: running."}, "e") == {
+    assert fates(past, {"b": "The service says: running."}) == {
         "a": [Fate.USED],
         "b": [Fate.ATTACHED],
         "c": [Fate.SENT_AGAIN],
@@ -76,7 +79,7 @@ def test_every_state_has_its_fate(tmp_path: Path) -> None:
         "i": [Fate.GREETED],
         "j": [Fate.NOTHING],
     }
-    details = {item.client: item.detail for item in items(past, {}, set())}
+    details = {item.client: item.detail for item in items(past, {}, HERE)}
     assert details["f"] == "It had failed. Its site has a checkpoint after 40 steps."
     assert "Its disk is full." in details["h"]
 
@@ -85,6 +88,14 @@ def test_after_an_orderly_end_calls_are_sent_again_whatever_the_service_says(tmp
     past = past_run(tmp_path, "b", orderly=True)
     past.open = {"b": call("b", task="known")}
     assert fates(past, {"b": "The service says: running."}) == {"b": [Fate.SENT_AGAIN]}
+
+
+def test_a_call_of_a_client_that_is_at_another_endpoint_now_is_sent_again(tmp_path: Path) -> None:
+    past = past_run(tmp_path, "b")
+    past.open = {"b": call("b", task="known")}
+    running = {"b": "The service says: running."}
+    assert fates(past, running) == {"b": [Fate.ATTACHED]}
+    assert fates(past, running, {"b": ENDPOINT.replace("0", "f")}) == {"b": [Fate.SENT_AGAIN]}
 
 
 class Service:

@@ -7,6 +7,14 @@ from typing import TypeAlias
 
 from appfl_gc.protocol.errors import ErrorClass
 from appfl_gc.protocol.schedule import UpdateId
+from appfl_gc.runner.policy.settings import PolicySettings
+
+
+@dataclass(frozen=True)
+class Configured:
+    """How patient to be from here on: heard first of all, and again when a run is gone on with."""
+
+    settings: PolicySettings
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,9 @@ class Resumed:
     """
 
 
-PolicyEvent: TypeAlias = Met | Began | Sent | Queued | Running | Accepted | Folded | Failed | Due | Resumed
+PolicyEvent: TypeAlias = (
+    Configured | Met | Began | Sent | Queued | Running | Accepted | Folded | Failed | Due | Resumed
+)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from appfl_gc.runner.policy.classes import pause_before_retry
 from appfl_gc.runner.policy.decisions import (
     Accepted,
     Began,
+    Configured,
     Decision,
     Due,
     EndRun,
@@ -64,7 +65,7 @@ class FailurePolicy:
 
     Args:
         clients: all clients of the run.
-        settings: how patient to be.
+        settings: how patient to be, until ``Configured`` says otherwise.
         rounds: the scheduler folds an update of each call of a version at once, as ``SyncScheduler`` does; else
             each call stands for itself.
         round_size: clients that a round asks for; without rounds, all.
@@ -73,8 +74,8 @@ class FailurePolicy:
     def __init__(
         self, clients: Sequence[str], settings: PolicySettings, *, rounds: bool, round_size: int
     ) -> None:
-        self._settings = settings
         self._rounds = rounds
+        self._round_size = round_size
         self._roll = Roll(clients)
         self._round = RoundBooks(self._roll)
         self._alarms = Alarms(self._stands)
@@ -83,6 +84,7 @@ class FailurePolicy:
         self._now = 0.0
         self._began = False
         self._ended = False
+        self._settings = settings
         self.needed = settings.needed_of(round_size)
 
     @property
@@ -103,6 +105,8 @@ class FailurePolicy:
 
     def _decide(self, event: PolicyEvent) -> list[Decision]:
         match event:
+            case Configured():
+                self._configure(event.settings)
             case Met():
                 self._met(event.client)
             case Began():
@@ -116,6 +120,7 @@ class FailurePolicy:
             case Accepted():
                 return self._accepted(event.update)
             case Folded():
+                self._new_quorum()
                 for call in self._round.begin(event.version):
                     self._is_due_now(call)
             case Failed():
@@ -125,6 +130,17 @@ class FailurePolicy:
             case Resumed():
                 return self._resumed()
         return []
+
+    def _configure(self, settings: PolicySettings) -> None:
+        """A round that began with a lower quorum keeps it to its end: its calls are out."""
+        self._settings = settings
+        wanted = settings.needed_of(self._round_size)
+        self.needed = min(self.needed, wanted) if self._rounds and self._began else wanted
+
+    def _new_quorum(self) -> None:
+        """That of the next round. A quorum that was raised while clients were away holds once they are back."""
+        wanted = self._settings.needed_of(self._round_size)
+        self.needed = min(wanted, max(1, self._roll.count_without())) if self._rounds else wanted
 
     # Calls on their way
 

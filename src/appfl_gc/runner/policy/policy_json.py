@@ -11,7 +11,8 @@ from typing import Any
 from appfl_gc.protocol.errors import ErrorClass
 from appfl_gc.protocol.schedule import UpdateId
 from appfl_gc.protocol.wire import Json, WireError, as_object
-from appfl_gc.runner.policy.decisions import Decision, PolicyEvent
+from appfl_gc.runner.policy.decisions import Configured, Decision, PolicyEvent
+from appfl_gc.runner.policy.settings import PolicySettings
 
 _KINDS: Mapping[str, type[Any]] = MappingProxyType(
     {kind.__name__: kind for union in (PolicyEvent, Decision) for kind in typing.get_args(union)}
@@ -20,7 +21,10 @@ _KINDS: Mapping[str, type[Any]] = MappingProxyType(
 
 def to_json(item: PolicyEvent | Decision) -> dict[str, Json]:
     """The JSON form: the fields, and the class's name as ``kind``."""
-    fields: dict[str, Any] = dataclasses.asdict(item)
+    if isinstance(item, Configured):
+        fields: dict[str, Any] = {"settings": item.settings.to_json()}
+    else:
+        fields = dataclasses.asdict(item)
     return {"kind": type(item).__name__, **fields}
 
 
@@ -42,6 +46,8 @@ def _parse(value: Json, expected: tuple[type[Any], ...]) -> Any:
     try:
         if fields.get("update") is not None:
             fields["update"] = UpdateId(**fields["update"])
+        if "settings" in fields:
+            fields["settings"] = PolicySettings.from_json(fields["settings"])
         if "error_class" in fields:
             fields["error_class"] = ErrorClass(fields["error_class"])
         return kind(**fields)

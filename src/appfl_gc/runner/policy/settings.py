@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
+from typing import Any
 
 from appfl_gc.config.schema.server_configs import FaultToleranceConfigs
 from appfl_gc.protocol.errors import ErrorClass
+from appfl_gc.protocol.wire import Json, WireError, as_count, as_object
 
 PATIENT_RETRIES = 20
 """Retries of what passes when a batch system moves on, unless the configuration names the class."""
@@ -73,6 +75,34 @@ class PolicySettings:
             try_again_seconds=configs.try_again_seconds,
             stop_below=configs.stop_below,
         )
+
+    def to_json(self) -> dict[str, Json]:
+        """The JSON form."""
+        return {
+            "quorum": self.quorum,
+            "deadline_seconds": self.deadline_seconds,
+            "retries": self.retries,
+            "retries_of": {kind.value: number for kind, number in sorted(self.retries_of.items())},
+            "retry_seconds": self.retry_seconds,
+            "on_missing": self.on_missing.value,
+            "set_aside_after": self.set_aside_after,
+            "try_again_seconds": self.try_again_seconds,
+            "stop_below": self.stop_below,
+        }
+
+    @classmethod
+    def from_json(cls, value: Json) -> PolicySettings:
+        """Those of a JSON form; raises ``WireError``."""
+        fields: dict[str, Any] = dict(as_object(value, "The settings of the policy"))
+        named = as_object(fields.get("retries_of"), "retries_of")
+        try:
+            fields["retries_of"] = MappingProxyType(
+                {ErrorClass(name): as_count(number, name) for name, number in named.items()}
+            )
+            fields["on_missing"] = OnMissing(fields.get("on_missing"))
+            return cls(**fields)
+        except (TypeError, ValueError) as error:
+            raise WireError(f"The settings of the policy are malformed: {error}.") from None
 
     def retries_for(self, error_class: ErrorClass) -> int:
         """How often a call is tried again after failures of ``error_class``; 0 for what would fail again."""

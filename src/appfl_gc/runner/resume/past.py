@@ -58,6 +58,11 @@ class UnansweredCall:
         """Whose it is."""
         return self.update.client
 
+    @property
+    def endpoint(self) -> str:
+        """Where the last attempt was sent."""
+        return str(self.fields.get("endpoint") or "")
+
 
 @dataclass(frozen=True)
 class KeptUpdate:

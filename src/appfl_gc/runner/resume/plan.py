@@ -108,7 +108,7 @@ def make_plan(past: PastRun, invocation: Invocation, tell: Tell) -> Plan:
     rows = list(_directory_rows(past))
     if found.federation is None:
         rows += _wrong(found.diagnostics)
-        return Plan(past, tuple(items(past, {}, set())), found.diagnostics, (), tuple(rows))
+        return Plan(past, tuple(items(past, {}, {})), found.diagnostics, (), tuple(rows))
     federation = found.federation
     at_service: dict[str, str] = {}
     changes: Sequence[Change] = ()
@@ -121,20 +121,22 @@ def make_plan(past: PastRun, invocation: Invocation, tell: Tell) -> Plan:
     rows += carried_rows(STORES, past)
     tokens = (invocation.compute_token, invocation.openid_token)
     rows += _service_rows(past, federation, tokens, at_service, tell)
-    local = {client.client_id for client in federation.clients if client.endpoint_id == LOCAL}
-    return Plan(past, tuple(items(past, at_service, local)), found.diagnostics, tuple(changes), tuple(rows))
+    endpoints = {client.client_id: client.endpoint_id for client in federation.clients}
+    return Plan(
+        past, tuple(items(past, at_service, endpoints)), found.diagnostics, tuple(changes), tuple(rows)
+    )
 
 
-def items(past: PastRun, at_service: AtService, local: set[str]) -> Iterator[Item]:
+def items(past: PastRun, at_service: AtService, endpoints: Mapping[str, str]) -> Iterator[Item]:
     """What becomes of each call and each client.
 
     Args:
         past: the run.
         at_service: what the service says.
-        local: clients on this machine, whose workers ended with the server.
+        endpoints: where each client is now, if that is known.
     """
     for client in past.clients:
-        before = list(_calls_of(client, past, at_service, local))
+        before = list(_calls_of(client, past, at_service, endpoints))
         yield from before
         if client in past.set_aside:
             yield Item(
@@ -146,12 +148,14 @@ def items(past: PastRun, at_service: AtService, local: set[str]) -> Iterator[Ite
             yield Item(client, 0, Fate.NOTHING)
 
 
-def _calls_of(client: str, past: PastRun, at_service: AtService, local: set[str]) -> Iterator[Item]:
+def _calls_of(
+    client: str, past: PastRun, at_service: AtService, endpoints: Mapping[str, str]
+) -> Iterator[Item]:
     for update in sorted(update for update in past.accepted if update.client == client):
         yield Item(client, update.dispatch, Fate.USED)
     if client in past.open:
         call = past.open[client]
-        fate, detail = _fate_of(call, past.orderly, at_service, client in local)
+        fate, detail = _fate_of(call, past.orderly, at_service, endpoints.get(client, call.endpoint))
         steps = call.checkpoint_steps
         checkpoint = f" Its site has a checkpoint after {steps} steps." if steps else ""
         yield Item(client, call.update.dispatch, fate, f"{detail}{checkpoint}")
@@ -160,13 +164,15 @@ def _calls_of(client: str, past: PastRun, at_service: AtService, local: set[str]
 
 
 def _fate_of(
-    call: UnansweredCall, told_to_stop: bool, at_service: AtService, local: bool
+    call: UnansweredCall, told_to_stop: bool, at_service: AtService, endpoint: str
 ) -> tuple[Fate, str]:
     if call.failed or call.paused:
         return Fate.SENT_AGAIN, "It had failed."
     if told_to_stop:
         return Fate.SENT_AGAIN, "Its site was told to stop."
-    if local:
+    if call.endpoint != endpoint:
+        return Fate.SENT_AGAIN, "Its client is at another endpoint now."
+    if endpoint == LOCAL:
         return Fate.SENT_AGAIN, "Its worker ended with the server."
     if call.client in at_service:
         return Fate.ATTACHED, at_service[call.client]

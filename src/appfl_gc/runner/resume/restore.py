@@ -23,7 +23,7 @@ from appfl_gc.runner.parts import Parts
 from appfl_gc.runner.policy import decisions as judged
 from appfl_gc.runner.replay import first_difference, recorded_steps
 from appfl_gc.runner.resume.past import PastRun, UnansweredCall
-from appfl_gc.runner.resume.reading import policy_events, read_past
+from appfl_gc.runner.resume.reading import policy_steps, read_past
 from appfl_gc.runner.slots import Slots
 from appfl_gc.scheduler.base import Counts, Scheduler
 from appfl_gc.version import VERSION
@@ -81,11 +81,11 @@ def recall(parts: Parts, past: PastRun) -> None:
     """Bring what remembers (scheduler, policy, ledger, books) to where it was; nothing is done yet.
 
     Raises:
-        UsageError: if the scheduler answers otherwise than it did.
+        UsageError: if the scheduler or the policy answers otherwise than it did.
         JournalError: if the journal is damaged.
     """
     _replay_scheduler(past, parts.scheduler)
-    parts.judge.replay(policy_events(past.directory.journal))
+    parts.judge.replay(policy_steps(past.directory.journal))
     parts.ledger.restore(past.accepted_last, past.folded_last)
     for client, met in past.met.items():
         parts.ledger.met(client, met.sample_size)
@@ -230,8 +230,12 @@ def _take_up_calls(run: FederatedRun, parts: Parts, past: PastRun) -> int:
         flight = InFlight(restored, time.monotonic(), call.version, task=call.task)
         for grant in call.grants:
             parts.intake.expect_by(call.update, grant)
+        moved = call.endpoint != parts.clients[client].endpoint_id
+        if moved and not past.orderly:
+            _stop_at_the_old_endpoint(parts, call)
+        under_way = not (moved or call.failed or call.paused)
         # A server that ended the run itself has told sites to stop, and taken the model out of their reach.
-        if parts.capabilities[client].reattach and not past.orderly and not (call.failed or call.paused):
+        if parts.capabilities[client].reattach and not past.orderly and under_way:
             flight.mailbox = _mailbox_of(parts, call)
             parts.dispatcher.attach(flight, str(call.fields.get("task_group") or ""))
             parts.recorder.tell(ClientChanged(client, ClientState.SENT, call.update.dispatch))
@@ -241,6 +245,12 @@ def _take_up_calls(run: FederatedRun, parts: Parts, past: PastRun) -> int:
                 FailedCall(flight, _ENDED), now=not call.paused, checkpoint_steps=call.checkpoint_steps
             )
     return attached
+
+
+def _stop_at_the_old_endpoint(parts: Parts, call: UnansweredCall) -> None:
+    mailbox = _mailbox_of(parts, call)
+    if mailbox is not None:
+        parts.courier.remove(mailbox)
 
 
 def _mailbox_of(parts: Parts, call: UnansweredCall) -> ServerMailbox | None:

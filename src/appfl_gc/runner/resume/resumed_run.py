@@ -14,7 +14,7 @@ from appfl_gc.payload.arena import Arena
 from appfl_gc.protocol.errors import AppflGcError, UsageError
 from appfl_gc.protocol.schedule import UpdateId
 from appfl_gc.protocol.update_spec import UpdateSpec
-from appfl_gc.runner.beginning import write_down
+from appfl_gc.runner.beginning import configured, write_down
 from appfl_gc.runner.federated_run import FederatedRun
 from appfl_gc.runner.global_model import GlobalModel
 from appfl_gc.runner.inbox import Inbox
@@ -89,6 +89,7 @@ class ResumedRun:
     def record(self, parts: Parts, federation: Federation, spec: UpdateSpec) -> None:
         """Replay what is remembered, then write down that the run goes on, and with which configuration."""
         recall(parts, self._past)
+        parts.judge.hear(configured(federation))
         write_down(self._past.directory, federation)
 
     def look_at_endpoints(
