@@ -153,7 +153,7 @@ class S3Server:
             self._process.wait(30)
             self._process = None
         for port in self._ports:
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port.number}.sock"):
                 left.unlink(missing_ok=True)
 
     def stop(self) -> None:
