@@ -59,11 +59,11 @@ class Site:
     def _hangs(self) -> bool:
         """Whether a process that is to become a user endpoint, which leads a session, has not begun for long."""
         begun = time.monotonic()
-        while time.monotonic() < begun + 15:
+        while time.monotonic() < begun + 20:
             pid = agent.status(self.name, self.directory).pid
             with contextlib.suppress(psutil.Error, ProcessLookupError):  # a child has ended since
-                waiting = [child for child in self.user_endpoints if os.getsid(child.pid) == pid]
-                if not waiting and time.monotonic() > begun + 2:
+                leads = [os.getsid(child.pid) != pid for child in self.user_endpoints]
+                if all(leads) and (leads or time.monotonic() > begun + 5):  # without a call there is none
                     return False
             time.sleep(0.1)
         return True
@@ -80,8 +80,9 @@ class Site:
     @property
     def user_endpoints(self) -> list[psutil.Process]:
         """What runs tasks: one for each submitter and ``user_endpoint_config``."""
-        (running,) = [agent.status(self.name, self.directory).pid]
-        return [process for process in self.processes if process.ppid() == running]
+        running = agent.status(self.name, self.directory).pid
+        children = [] if running is None else psutil.Process(running).children()
+        return [child for child in children if processes.running(child)]
 
 
 @contextlib.contextmanager

