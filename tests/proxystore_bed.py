@@ -105,7 +105,7 @@ class Program:
                 },
             )
 
-    def wait(self, seconds: float = 30.0) -> None:
+    def wait(self, seconds: float = 90.0) -> None:
         """Until it listens."""
         assert self.process is not None
         deadline = time.monotonic() + seconds

@@ -70,7 +70,7 @@ class RedisServer:
         self._process = start_child(
             ["redis-server", *words], os.environ, self.directory / "log", self.directory
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 with self.client() as client:

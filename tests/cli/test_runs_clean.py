@@ -67,6 +67,12 @@ class Killing:
 run(sys.argv[1], sys.argv[2], callbacks=[Killing()])
 """
 
+NEVER_DONE = """
+import time
+def accuracy(y_true, y_pred):
+    time.sleep(600)
+"""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
@@ -157,7 +163,7 @@ def by(connector: str, configs: dict[str, Any]) -> dict[str, Any]:
 
 def killed_run(tmp_path: Path, proxystore: dict[str, Any]) -> Path:
     """The directory of a run that was killed when its first client was at work."""
-    federation = SmallFederation(tmp_path / "project")
+    federation = SmallFederation(tmp_path / "project", metric=NEVER_DONE)  # it puts no update before
     federation.server.update(
         logging_output_dirname=str(tmp_path / "output"), comm_configs={"proxystore_configs": proxystore}
     )
@@ -170,7 +176,7 @@ def killed_run(tmp_path: Path, proxystore: dict[str, Any]) -> Path:
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         env={**os.environ, "HOME": str(tmp_path / "home")},
-        timeout=60,
+        timeout=180,
         check=False,
     ).returncode
     assert code == -signal.SIGKILL

@@ -27,7 +27,9 @@ COMPASS = (
 )
 QUEUE = (
     *("--set", "server_configs.num_global_epochs=2"),
-    *("--set", "server_configs.scheduler_kwargs.t_sync=1"),
+    # Rounds end when both have answered, however slow the machine is; the margin leaves half a second to train.
+    *("--set", "server_configs.scheduler_kwargs.t_sync=60"),
+    *("--set", "server_configs.scheduler_kwargs.safety_buffer=60"),
     *("--set", "server_configs.scheduler_kwargs.warm_up_steps=3"),
 )
 ASYNC = (
