@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import types
 from collections.abc import Mapping
@@ -149,6 +150,7 @@ def test_a_finished_run_says_so_and_nothing_is_started(tmp_path: Path, api: ApiS
     begun, done = step_to_json(Started(("Client1", "Client2"))), step_to_json(Finish())
     steps = {"now": 1.0, "event": begun, "actions": [done]}
     directory = made_run(tmp_path, ("step", steps), ("finished", {"outcome": "finished"}))
+    shutil.rmtree(directory / "payloads")  # as the server does last
     result = invoke(directory)
     assert result.exit_code == ExitCode.FINISHED, result.output
     assert "The run is finished" in result.stdout
@@ -156,6 +158,14 @@ def test_a_finished_run_says_so_and_nothing_is_started(tmp_path: Path, api: ApiS
     (line,) = [json.loads(text) for text in invoke(directory, "--format", "json").stdout.splitlines()]
     assert (line["event"], line["outcome"], line["exit_code"]) == ("run_finished", "finished", 0)
     assert api.called == {}
+
+
+def test_a_finished_run_whose_server_had_not_tidied_up_is_gone_on_with(tmp_path: Path, api: ApiStub) -> None:
+    begun, done = step_to_json(Started(("Client1", "Client2"))), step_to_json(Finish())
+    steps = {"now": 1.0, "event": begun, "actions": [done]}
+    directory = made_run(tmp_path, ("step", steps), ("finished", {"outcome": "finished"}))
+    assert invoke(directory).exit_code == ExitCode.FINISHED
+    assert api.called["run_dir"] == directory
 
 
 def test_what_is_no_run_or_is_damaged_is_told(tmp_path: Path, api: ApiStub) -> None:

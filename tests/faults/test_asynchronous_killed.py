@@ -65,3 +65,14 @@ def test_killed_at_a_sample_of_records(bench: Bench) -> None:
     fault = f"server SIGKILLed after every sixth journal record, schedule {bench.job.name}"
     again = f"trainings begun again: {lost}" if lost else "nothing"
     record(fault, times, "same actions on replay, nothing used twice", again)
+
+
+@pytest.mark.chaos
+def test_power_is_lost_at_a_sample_of_records(bench: Bench) -> None:
+    times = lost = 0
+    for number in range(5, bench.records, 6):
+        lost += kill_and_go_on(bench.fresh(f"dark-{number}"), Break("lose_power_after_record", (number,)))
+        times += 1
+    fault = f"power lost after every sixth journal record, schedule {bench.job.name}"
+    again = f"trainings begun again: {lost}" if lost else "nothing"
+    record(fault, times, "same actions on replay, nothing used twice", again)

@@ -49,7 +49,7 @@ def cancel(run_dir: Path, seconds: float) -> None:
 
     directory = RunDirectory(run_dir.absolute())
     past = read_past(directory)
-    if past.finished and past.orderly:
+    if past.over:
         click.echo("The run is finished; there is nothing to cancel.")
         return
     server = holder(directory.path, _tell)

@@ -81,7 +81,7 @@ def resume(
     directory = RunDirectory(run_dir.absolute())
     output = Output(output_format, plain, debug, quiet)
     past = read_past(directory)
-    if past.finished and past.orderly:
+    if past.over:
         _tell_finished(past, output)
         return
     invocation = Invocation.again(

@@ -143,8 +143,7 @@ class Failures:
             client=identity.client,
             round=identity.round,
             attempt=identity.attempt,
-            error_class=error.error_class.value,
-            message=error.message,
+            error=replace(error, trace="").to_json(),
             checkpoint_steps=checkpoint_steps,
         )
         # What the site still has is worth another try, whatever kept it from being sent.
@@ -166,6 +165,7 @@ class Failures:
                 case SetAside():
                     self._set_aside(decision, reasons.get(decision.client, _LATE))
                 case GreetAgain():
+                    self.coming_back.add(decision.client)
                     self._parts.recorder.log(f"Client {decision.client} is greeted again.")
                     self.greet([decision.client])
                 case EndRun():
@@ -195,6 +195,7 @@ class Failures:
         parts.dispatcher.forget(update.client)
         parts.dispatcher.begin(update.client, flight.version)
         parts.courier.unmark(flight)
+        self._told_running.discard(update)
         self._calls[update.client] = FailedCall(flight, _LATE)
         parts.recorder.tell(ClientFailed(update.client, update.dispatch, _LATE, final=False))
 
@@ -253,7 +254,7 @@ class Failures:
         if failed is not None and failed.greeting:
             del self._calls[client]
             parts.dispatcher.done(client)
-        self._ending.set_aside[client] = replace(error, message=f"Client {client}: {error.message}")
+        self.remember_aside(client, error)
         parts.rounds.set_aside(client)
         if decision.again_at is not None:
             self.coming_back.add(client)
@@ -261,6 +262,10 @@ class Failures:
             parts.recorder.log(f"Client {client} takes no part now; it is greeted again in {wait:.0f} s.")
         parts.recorder.tell(ClientChanged(client, ClientState.SET_ASIDE, detail=error.message))
         self._feed(ClientDown(client))
+
+    def remember_aside(self, client: str, error: ErrorReport) -> None:
+        """The run ends without ``client``, unless it comes back."""
+        self._ending.set_aside[client] = replace(error, message=f"Client {client}: {error.message}")
 
     def _end(self, decision: EndRun) -> None:
         """The run can't go on; what ended it is told with the error that caused it."""

@@ -171,12 +171,15 @@ class FederatedRun:
         """Say hello to every client that was not met, and wait for the answers; nothing is trained before.
 
         Where the scheduler does not need all clients at once, those that wait for a login, an endpoint or nodes are
-        not waited for. What would fail again ends the run here, with the reasons of all clients in one error.
+        not waited for; nor are they once the run can't begin. What would fail again ends the run here, with the
+        reasons of all clients in one error.
         """
         parts, patient = self._parts, self._parts.scheduler.waits_for_all
         self.failures.greet([client for client in parts.clients if not parts.ledger.knows(client)])
         until = self.now + GREETING_SECONDS
-        while not self.ending.interrupted:
+        while not (self.ending.interrupted or self.ending.displaced):
+            if patient and self.ending.outcome is not None:
+                patient, until = False, self.now + GREETING_SECONDS
             missing = parts.dispatcher.busy if patient else parts.dispatcher.busy - self._held_up
             if not missing or not (patient or self.now < until):
                 break

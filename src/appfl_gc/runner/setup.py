@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from appfl_gc.config import Federation
+from appfl_gc.config.fault_tolerance import clients_of_a_round
 from appfl_gc.payload import codec, model_file
 from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import Layout
@@ -44,7 +45,6 @@ from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.runner.server_sources import ServerSources
 from appfl_gc.runner.slots import Slots
 from appfl_gc.runner.validation import ServerValidation
-from appfl_gc.scheduler.base import Counts
 from appfl_gc.site.building import build_loss, build_metric, build_model, build_validation_dataset
 from appfl_gc.site.source_loader import SourceLoader
 from appfl_gc.site.trainer.base import delta_names, load_state
@@ -133,7 +133,8 @@ def set_up(
     global_model = beginning.global_model(frozenset(delta_names(model)))
     fault = server.fault_tolerance_configs
     scheduler = scheduler_of(federation, sources.load("scheduler"), seed)
-    durable = scheduler.counts is Counts.UPDATES
+    # Where an update may be folded after others that arrived later, the run can't go back before its arrival.
+    durable = clients_of_a_round(server) is None
     most_norm = fault.max_update_norm
     courier = Courier(routes, global_model, arena, directory, inbox, stop, most_norm, durable=durable)
     stack.callback(courier.close)

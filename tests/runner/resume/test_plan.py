@@ -14,7 +14,7 @@ from rich.console import Console
 from appfl_gc.control.globus_compute.rest import service as rest
 from appfl_gc.control.globus_compute.rest.service import ServiceVersions
 from appfl_gc.payload import checksum
-from appfl_gc.protocol.errors import DeliveryError, ErrorClass
+from appfl_gc.protocol.errors import DeliveryError, ErrorClass, ErrorReport
 from appfl_gc.protocol.measures import Timing
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.schedule import Dispatch, UpdateId, UpdateMeta
@@ -65,7 +65,8 @@ def test_every_state_has_its_fate(tmp_path: Path) -> None:
         "f": call("f", failed=True, checkpoint_steps=40),
     }
     past.wanted = {"g": Dispatch("g", 4, 3)}
-    past.set_aside, past.why_aside = {"h"}, {"h": "Its disk is full."}
+    past.set_aside = {"h"}
+    past.last_failure = {"h": ErrorReport(ErrorClass.STORAGE, "Its disk is full.")}
     del past.met["i"]
     assert fates(past, {"b": "The service says: running."}) == {
         "a": [Fate.USED],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from appfl_gc.protocol.errors import ErrorReport
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.schedule import Aggregate, Dispatch, Event, UpdateId, UpdateMeta
 from appfl_gc.protocol.wire import Json
@@ -41,6 +42,7 @@ class UnansweredCall:
         failed: its last attempt.
         paused: the policy has it wait for the next attempt, and says when that is.
         checkpoint_steps: in the checkpoint that its site has told of.
+        sent_at: second of the run at which its last attempt was sent.
     """
 
     update: UpdateId
@@ -52,6 +54,7 @@ class UnansweredCall:
     failed: bool = False
     paused: bool = False
     checkpoint_steps: int = 0
+    sent_at: float = 0.0
 
     @property
     def client(self) -> str:
@@ -108,12 +111,13 @@ class PastRun:
         finished: the scheduler was done.
         met: the clients that were greeted and answered.
         set_aside: clients that took no part.
-        why_aside: why, where the journal says.
+        last_failure: of each client.
         version: of the newest global model.
         model: name of its file among the payloads.
         model_checksum: of that file.
         last_version: number of the record that tells of it; -1 for the initial one.
         released: versions that no new call needs.
+        undone_grants: public parts of grants, by dispatch, of which the journal tells later than the run goes on from.
         wanted: what the scheduler dispatched and nobody had sent.
         open: calls in flight, by client.
         accepted: updates that were accepted and not folded.
@@ -144,12 +148,13 @@ class PastRun:
     finished: bool = False
     met: dict[str, MetClient] = field(default_factory=dict)
     set_aside: set[str] = field(default_factory=set)
-    why_aside: dict[str, str] = field(default_factory=dict)
+    last_failure: dict[str, ErrorReport] = field(default_factory=dict)
     version: int = 0
     model: str = ""
     model_checksum: str = ""
     last_version: int = -1
     released: set[int] = field(default_factory=set)
+    undone_grants: dict[UpdateId, list[Mapping[str, Json]]] = field(default_factory=dict)
     wanted: dict[str, Dispatch] = field(default_factory=dict)
     open: dict[str, UnansweredCall] = field(default_factory=dict)
     accepted: dict[UpdateId, KeptUpdate] = field(default_factory=dict)
@@ -176,6 +181,16 @@ class PastRun:
     def model_file(self) -> Path:
         """The file of the newest global model."""
         return self.directory.payloads / self.model
+
+    def why(self, client: str) -> str:
+        """What was wrong with ``client`` last, or ""."""
+        failure = self.last_failure.get(client)
+        return "" if failure is None else failure.message
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do: the scheduler was done, and so was the server with what it does last."""
+        return self.finished and self.orderly and not self.directory.payloads.exists()
 
     @property
     def began(self) -> bool:

@@ -139,9 +139,7 @@ def items(past: PastRun, at_service: AtService, endpoints: Mapping[str, str]) ->
         before = list(_calls_of(client, past, at_service, endpoints))
         yield from before
         if client in past.set_aside:
-            yield Item(
-                client, 0, Fate.GREETED, f"It was set aside. {past.why_aside.get(client, '')}".rstrip()
-            )
+            yield Item(client, 0, Fate.GREETED, f"It was set aside. {past.why(client)}".rstrip())
         elif client not in past.met:
             yield Item(client, 0, Fate.GREETED, "It had not answered yet.")
         elif not before:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from appfl_gc.protocol.errors import UsageError
+from appfl_gc.protocol.errors import ErrorReport, UsageError
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.schedule import (
     Aggregate,
@@ -54,8 +54,9 @@ def read_past(directory: RunDirectory, before: int | None = None) -> PastRun:
         )
     past = PastRun(directory)
     for record in read_journal(directory.journal):
-        if record.number == before:
-            break
+        if before is not None and record.number >= before:
+            _undone(past, record)
+            continue
         reader = _READERS.get(record.kind)
         past.last = record
         past.orderly = record.kind == "finished"
@@ -130,8 +131,16 @@ def _sent(past: PastRun, record: Record) -> None:
         model = Ref.from_json(fields["model_at"])
         past.models.setdefault(int(fields["version"]), {})[model] = update.client
     past.open[update.client] = UnansweredCall(
-        update, int(fields["version"]), attempt, fields, grants, checkpoint_steps=steps
+        update, int(fields["version"]), attempt, fields, grants, checkpoint_steps=steps, sent_at=record.at
     )
+
+
+def _undone(past: PastRun, record: Record) -> None:
+    """A site may answer by what it was granted in a record that does not count any more."""
+    grant = record.fields.get("grant")
+    if record.kind in ("dispatch", "retry") and isinstance(grant, dict):
+        update = UpdateId(str(record.fields["client"]), int(record.fields["round"]))
+        past.undone_grants.setdefault(update, []).append(grant)
 
 
 def _task(past: PastRun, record: Record) -> None:
@@ -158,7 +167,7 @@ def _arrived(past: PastRun, record: Record) -> None:
 def _failed(past: PastRun, record: Record) -> None:
     fields = record.fields
     client = str(fields["client"])
-    past.why_aside[client] = str(fields["message"])
+    past.last_failure[client] = ErrorReport.from_json(fields["error"])
     call = past.open.get(client)
     if call is not None and call.update.dispatch == fields["round"]:
         steps = max(call.checkpoint_steps, int(fields.get("checkpoint_steps") or 0))
@@ -192,7 +201,7 @@ def _policy(past: PastRun, record: Record) -> None:
                 del past.open[given_up.client]
             past.wanted.pop(decision.update.client, None)
             if past.started and decision.update.dispatch != HELLO_ROUND:
-                why = past.why_aside.get(decision.update.client, "")
+                why = past.why(decision.update.client)
                 past.to_feed.append(Refused(decision.update, why, decision.replace))
         elif isinstance(decision, decisions.SetAside):
             past.set_aside.add(decision.client)

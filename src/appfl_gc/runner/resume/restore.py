@@ -28,6 +28,7 @@ from appfl_gc.runner.slots import Slots
 from appfl_gc.scheduler.base import Counts, Scheduler
 from appfl_gc.version import VERSION
 
+_UNKNOWN = ErrorReport(ErrorClass.INTERNAL, "It was set aside; the journal does not say why.")
 _ENDED = ErrorReport(ErrorClass.FORGOTTEN, "The server ended while the call was on its way.")
 
 
@@ -46,8 +47,8 @@ def clear_leftovers(past: PastRun) -> None:
     keep = {past.model_file.name, past.model_file.with_suffix(".state.safetensors").name}
     keep |= {(directory.version_file(number) if number else directory.initial).name for number in older}
     keep |= {kept.file for kept in past.accepted.values()}
-    for call in past.open.values():
-        keep |= {str(large_part(grant).get("locator")) for grant in call.grants}
+    every = [*(call.grants for call in past.open.values()), *past.undone_grants.values()]
+    keep |= {str(large_part(grant).get("locator")) for grants in every for grant in grants}
     for path in directory.payloads.iterdir():
         if path.name not in keep and path.is_file():
             path.unlink(missing_ok=True)
@@ -109,8 +110,9 @@ def _replay_scheduler(past: PastRun, scheduler: Scheduler) -> None:
             f"The scheduler answers otherwise than it did: to record {difference.recorded.number} of the journal "
             f"({type(difference.recorded.event).__name__}) it said {_short(difference.recorded.actions)} and now says "
             f"{_short(difference.actions)}.",
-            "Its class, its settings or num_global_epochs have changed; a scheduler of your own must be a function of "
-            "its events alone.",
+            "Its class, its settings or num_global_epochs have changed. Where client updates are counted their number "
+            "can't be changed any more once the last ones are out: go on without that change. A scheduler of your own "
+            "must be a function of its events alone.",
         )
 
 
@@ -185,6 +187,8 @@ def restore(
             parts.model.inherit(version, partial(parts.routes.of(client).stores.evict, reference))
     for at, _ in past.timers.all():
         run.timers.set(at, Timer())
+    for client in past.set_aside:
+        run.failures.remember_aside(client, past.last_failure.get(client, _UNKNOWN))
     if past.open and parts.scheduler.counts is Counts.ROUNDS:
         parts.recorder.tell(RoundStarted(past.rounds.rounds + 1))
     attached = _take_up_calls(run, parts, past)
@@ -223,11 +227,15 @@ def _many(count: int, what: str) -> str:
 def _take_up_calls(run: FederatedRun, parts: Parts, past: PastRun) -> int:
     """Attach to calls in flight where that is possible, and send the others again; to how many it was."""
     attached = 0
+    for update, grants in past.undone_grants.items():
+        for grant in grants:
+            parts.intake.expect_by(update, grant)
     for client, call in past.open.items():
         restored = parts.calls.restored(
             parts.clients[client], call.update.dispatch, call.version, call.attempt, call.fields
         )
-        flight = InFlight(restored, time.monotonic(), call.version, task=call.task)
+        seconds = max(0.0, parts.clock.now - call.sent_at)
+        flight = InFlight(restored, time.monotonic() - seconds, call.version, task=call.task)
         for grant in call.grants:
             parts.intake.expect_by(call.update, grant)
         moved = call.endpoint != parts.clients[client].endpoint_id
