@@ -133,11 +133,16 @@ def kill_within_copy(number: int) -> None:
 def lose_power_after_record(number: int) -> None:
     """What was not synced is lost, as when a machine loses its power at that record.
 
-    The journal ends within the record after the last flush; files that keep updates are empty.
+    The journal ends within the record after the last flush; files that keep updates are empty, unless synced.
     """
     synced = 0
-    flush, append = Journal.flush, Journal.append
+    flush, append, fsync = Journal.flush, Journal.append, os.fsync
     opened: list[Journal] = []
+    on_disk: set[int] = set()
+
+    def remembered(descriptor: int) -> None:
+        fsync(descriptor)
+        on_disk.add(os.fstat(descriptor).st_ino)
 
     def flushed(self: Journal) -> None:
         nonlocal synced
@@ -151,7 +156,8 @@ def lose_power_after_record(number: int) -> None:
             journal._descriptor, (synced + journal._end + 1) // 2 if journal._end > synced else synced
         )
         for path in (directory / "payloads").glob("update-*"):
-            os.truncate(path, 0)
+            if path.stat().st_ino not in on_disk:
+                os.truncate(path, 0)
         _end()
 
     nth = _nth(number, cut)
@@ -162,6 +168,7 @@ def lose_power_after_record(number: int) -> None:
         nth()
 
     Journal.flush, Journal.append = flushed, appended  # type: ignore[method-assign]
+    os.fsync = remembered
 
 
 def fill_disk_at(kind: str, number: int, directory: str) -> None:

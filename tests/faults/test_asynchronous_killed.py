@@ -29,7 +29,7 @@ def bench(
     return Bench.make(nursery, trainings, federation, name=request.param)
 
 
-def kill_and_go_on(bench: Bench, *breaks: Break) -> int:
+def kill_and_go_on(bench: Bench, *breaks: Break, files_lost: bool = False) -> int:
     """Kill one server after the other, the last goes on; how many trainings were begun again."""
     deaths: list[AtDeath] = []
     for number, one in enumerate(breaks):
@@ -37,7 +37,8 @@ def kill_and_go_on(bench: Bench, *breaks: Break) -> int:
         if not served.killed:  # how many records there are depends on who is first
             assert served.outcome == "finished", served
             break
-        deaths.append(AtDeath.of(bench))
+        death = AtDeath.of(bench)
+        deaths.append(death.without_files() if files_lost else death)
     result = bench.nursery.resume(bench.job)
     assert result.outcome == "finished", result
     check_nothing_repeated(bench, *deaths)
@@ -71,7 +72,8 @@ def test_killed_at_a_sample_of_records(bench: Bench) -> None:
 def test_power_is_lost_at_a_sample_of_records(bench: Bench) -> None:
     times = lost = 0
     for number in range(5, bench.records, 6):
-        lost += kill_and_go_on(bench.fresh(f"dark-{number}"), Break("lose_power_after_record", (number,)))
+        dark = Break("lose_power_after_record", (number,))
+        lost += kill_and_go_on(bench.fresh(f"dark-{number}"), dark, files_lost=True)
         times += 1
     fault = f"power lost after every sixth journal record, schedule {bench.job.name}"
     again = f"trainings begun again: {lost}" if lost else "nothing"
