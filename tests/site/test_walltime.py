@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -137,6 +139,32 @@ def test_where_pbs_does_not_tell_the_configuration_does(
     assert age is not None
     assert seconds_left(None, pbs.environ) is None
     assert seconds_left(1e6, pbs.environ) == pytest.approx(1e6 - age, abs=5)
+
+
+PARENT = """\
+import subprocess, sys, time
+from appfl_gc.site.process import seconds_of_this_process
+age = seconds_of_this_process()
+child = "from appfl_gc.site.process import *; print(seconds_of_these_workers(), seconds_of_this_process())"
+print(age, subprocess.run([sys.executable, "-c", child], check=True, capture_output=True, text=True).stdout)
+"""
+
+
+@pytest.mark.parametrize("parent", ["process_worker_pool.py", "agent.py"])
+def test_a_worker_in_a_dead_ones_place_counts_from_the_start_of_its_manager(
+    tmp_path: Path, parent: str
+) -> None:
+    """But not from that of an agent, which outlives many jobs."""
+    (tmp_path / parent).write_text(PARENT)
+    command = [sys.executable, str(tmp_path / parent)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    age, counted, own = map(float, printed.split())
+    tick = 2 / os.sysconf("SC_CLK_TCK")
+    if parent == "agent.py":
+        assert counted == pytest.approx(own, abs=tick)
+    else:
+        assert counted - own >= age - tick
+        assert counted > own
 
 
 def test_a_configured_length_counts_from_the_start_of_the_worker() -> None:

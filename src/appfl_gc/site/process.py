@@ -11,6 +11,8 @@ from pathlib import Path
 from appfl_gc.protocol.wire import Json, as_int, as_object, as_text
 
 _PROC = Path("/proc")
+_MANAGER = b"process_worker_pool"
+"""Parsl's program that starts a node's workers, and new ones where some died."""
 _ENDED_STATES = "ZX"
 """Of a process that was killed, and whose parent has not heard of it yet."""
 
@@ -61,7 +63,27 @@ def this_process() -> Process:
 
 def seconds_of_this_process() -> float | None:
     """How long the process that asks has run, in seconds; None where the system does not tell."""
-    status = _status(os.getpid())
+    return _seconds_of(os.getpid())
+
+
+def seconds_of_these_workers() -> float | None:
+    """How long the node's worker manager has run, in seconds, where it is the parent of the process that asks.
+
+    It starts with the job, and a worker that takes the place of one that died starts later. Other parents say nothing
+    of a job: an agent and a login shell outlive many. Where there is no manager, or none that can be seen, it is how
+    long this process has run; None where the system does not tell.
+    """
+    parent = os.getppid()
+    try:
+        command = (_PROC / str(parent) / "cmdline").read_bytes()
+    except OSError:
+        command = b""
+    managed = _seconds_of(parent) if _MANAGER in command else None
+    return seconds_of_this_process() if managed is None else managed
+
+
+def _seconds_of(pid: int) -> float | None:
+    status = _status(pid)
     if status is None:
         return None
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - status[1] / os.sysconf("SC_CLK_TCK"))

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 
-from appfl_gc.site.process import seconds_of_this_process
+from appfl_gc.site.process import seconds_of_these_workers
 
 SLURM_END = "SLURM_JOB_END_TIME"
 PBS_JOB = "PBS_JOBID"
@@ -26,7 +26,7 @@ def seconds_left(configured: float | None = None, environ: Mapping[str, str] = o
 
     Args:
         configured: the job's length in seconds, for where neither Slurm nor PBS tells its end. It counts from the
-            start of this worker, which is a little later than the job's.
+            start of the node's workers, which is a little later than the job's.
         environ: of this process.
     """
     for found in (_slurm(environ), _pbs(environ), _configured(configured)):
@@ -67,15 +67,15 @@ def _pbs(environ: Mapping[str, str]) -> float | None:
     if used is None:
         # It has just begun, so that PBS has not measured yet.
         used = _since(told.get("stime"), limit)
-    # PBS measures from time to time only; this worker has run in the job all its life.
-    used = max(used or 0.0, seconds_of_this_process() or 0.0)
+    # PBS measures from time to time only; the node's workers have run in the job all their life.
+    used = max(used or 0.0, seconds_of_these_workers() or 0.0)
     return limit - used if used < limit else None
 
 
 def _configured(configured: float | None) -> float | None:
     if configured is None:
         return None
-    run = seconds_of_this_process()
+    run = seconds_of_these_workers()
     return configured - run if run is not None and run < configured else None
 
 

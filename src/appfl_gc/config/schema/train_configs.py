@@ -102,7 +102,8 @@ class TrainConfigs(Block):
         "checkpoint",
     )
     walltime_seconds: float | None = key(
-        "How long the job of a worker lasts, counted from the worker's start, where neither Slurm nor PBS says it.",
+        "How long the job of a worker lasts, counted from the start of the node's workers, where neither Slurm nor PBS"
+        " says it.",
         gt=0,
         allow_inf_nan=False,
     )
