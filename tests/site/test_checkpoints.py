@@ -248,10 +248,10 @@ class TestRoom:
         checkpointer(directory).save(STATE, 1)
         size = files(directory)[0].stat().st_size
         limits = OutboxLimits(max_bytes=2 * size + 100)
-        for age, client in ((30, "A"), (20, "B")):
+        for days, client in ((3, "A"), (2, "B")):
             task = checkpointer(directory, client=client)
             task.save(STATE, 1)
-            os.utime(task.path, (time.time() - age, time.time() - age))
+            os.utime(task.path, (time.time() - days * 86400,) * 2)
         checkpointer(directory).load()  # A is used again
         checkpointer(directory, client="C", limits=limits).save(STATE, 1)
         assert [checkpointer(directory, client=name).kept_steps() for name in "ABC"] == [1, 0, 1]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from appfl_gc.payload import codec
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.reference import Ref
@@ -97,6 +100,19 @@ def test_how_a_task_is_interrupted_and_logged_is_no_part_of_the_request(
     assert outbox.find(make_call(attempt=2, args=other)) is None
 
 
+def test_what_a_source_file_is_called_is_no_part_of_the_request(outbox: Outbox) -> None:
+    def call(attempt: int, **changes: str) -> Call:
+        source = {"kind": "model", "name": "CNN", "filename": "./cnn.py", "text": "class CNN: ...", **changes}
+        return make_call(attempt=attempt, args={"sources": {"model": source}})
+
+    outbox.store(call(1), make_answer())
+    renamed = call(2, filename="./models/cnn.py")
+    assert outbox.find(renamed) is not None
+    assert outbox.claims(renamed) == outbox.claims(call(1))
+    for other in ({"text": "class CNN: pass"}, {"name": "Net"}):
+        assert outbox.find(call(2, **other)) is None
+
+
 def test_acknowledged_rounds_are_forgotten_and_later_ones_kept(outbox: Outbox) -> None:
     for round_ in (1, 2, 3):
         outbox.store(make_call(round_), make_answer())
@@ -126,16 +142,34 @@ def test_a_damaged_entry_means_work_again_not_a_failure(outbox: Outbox) -> None:
 
 
 def test_the_owners_limits_hold(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path, OutboxLimits(max_bytes=1000, max_days=1.0))
+    outbox = Outbox(tmp_path, OutboxLimits(max_bytes=1000, max_days=3.0))
     outbox.store(make_call(1), make_answer())
     (old,) = tmp_path.glob("*/*/*.json")
     os.utime(old, (0, 0))
     outbox.store(make_call(2), make_answer())
     assert outbox.find(make_call(1)) is None
     for round_ in range(3, 9):
+        for path in tmp_path.glob("*/*/*.json"):
+            os.utime(path, (time.time() - 2 * 86400,) * 2)
         outbox.store(make_call(round_), make_answer())
     assert sum(path.stat().st_size for path in tmp_path.glob("*/*/*.json")) <= 1000
     assert outbox.find(make_call(8)) is not None
+
+
+def test_an_answer_that_nobody_has_fetched_yet_makes_no_room_for_another_clients(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, OutboxLimits(max_bytes=1))
+    for client in "AB":
+        outbox.store(make_call(client=client), make_answer())
+    assert outbox.find(make_call(client="A")) is not None
+
+
+def test_an_update_whose_answer_was_never_stored_goes_after_a_day(outbox: Outbox) -> None:
+    kept = outbox.keep(make_call(), codec.Encoding({"w": torch.zeros(3)}))
+    outbox.store(make_call(client="B"), make_answer())
+    assert kept.path.exists()
+    os.utime(kept.path, (time.time() - 2 * 86400,) * 2)
+    outbox.store(make_call(client="C"), make_answer())
+    assert not kept.path.exists()
 
 
 def test_what_a_killed_worker_left_goes_when_the_round_is_acknowledged_or_too_old(outbox: Outbox) -> None:

@@ -79,6 +79,16 @@ def test_any_damaged_byte_is_seen(states: ClientStates, data: st.DataObject) -> 
         states.load(1)
 
 
+def test_another_shape_of_an_empty_tensor_is_seen(states: ClientStates) -> None:
+    states.save(1, STATE)
+    (path,) = states.directory.glob("*/*/*")
+    content = path.read_bytes()
+    assert content.count(b"[0,4]") == 1
+    path.write_bytes(content.replace(b"[0,4]", b"[0,5]"))
+    with pytest.raises(StateLostError, match="can't be used"):
+        states.load(1)
+
+
 @pytest.mark.parametrize("left", [0, 7, 200])
 def test_a_file_that_ends_early_is_seen(states: ClientStates, left: int) -> None:
     states.save(1, STATE)
@@ -172,10 +182,17 @@ class TestForgetting:
         states.keep_within(OutboxLimits(2 * size, 1e6))
         with pytest.raises(StateLostError, match="is not there"):
             others[0].load(1)
-        others[1].load(1)
         states.keep_within(OutboxLimits(1, 1e6))
+        with pytest.raises(StateLostError, match="is not there"):
+            others[1].load(1)
         states.load(1)
-        assert len(list(states.directory.glob("*/*/*"))) == 1
+
+    def test_another_clients_state_stays_while_it_is_in_use(self, states: ClientStates) -> None:
+        other = ClientStates(states.directory, "run", "B", "Mine")
+        for each in (other, states):
+            each.save(1, STATE)
+        states.keep_within(OutboxLimits(1, 1e6))
+        assert other.load(1).keys() == STATE.keys()
 
     def test_what_a_killed_worker_left_goes_after_a_day(self, states: ClientStates) -> None:
         states.save(1, STATE)

@@ -24,15 +24,14 @@ from typing import Any, BinaryIO, cast
 from appfl_gc.protocol.errors import AppflGcError, TransferError
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.wire import Json, WireError, as_count, as_object, as_text, load_json
-from appfl_gc.site.outbox import TORN_DAYS
 from appfl_gc.site.paths import digest
 from appfl_gc.site.policy import OutboxLimits
+from appfl_gc.site.room import Room
 from appfl_gc.version import VERSION as VERSION_OF_PROGRAM
 
 VERSION = 1
 HEADER = 1024
 _MAGIC = b"appfl_gc checkpoint "
-_DAY = 86400.0
 
 
 class CheckpointUnfitError(AppflGcError):
@@ -46,7 +45,7 @@ class Checkpointer:
     Attributes:
         path: its file.
         limits: of all checkpoints of the site together.
-        logger: hears why a checkpoint can't be written or used.
+        logger: hears why a checkpoint can't be written or used, and which ones went to make room.
         steps: optimiser steps in the file that was written or read last; 0 where there is none.
     """
 
@@ -114,7 +113,7 @@ class Checkpointer:
             self._last_steps, self._last_time = steps, time.monotonic()
         self.steps = steps
         if first:
-            self._keep_within_limits()
+            self._room().keep_within(self.limits, self.path, self.logger)
         return True
 
     def load(self) -> dict[str, Any] | None:
@@ -206,26 +205,9 @@ class Checkpointer:
             if path != self.path and path.name.partition("-")[0] <= current:
                 path.unlink(missing_ok=True)
 
-    def _keep_within_limits(self) -> None:
-        """Forget what was not used for ``max_days``, then the least lately used; this one stays, however large."""
-        now, files = time.time(), []
-        for path in self.path.parent.parent.parent.glob("*/*/*"):
-            with contextlib.suppress(OSError):
-                status = path.stat()
-                if path.suffix == ".checkpoint":
-                    files.append((status.st_mtime, status.st_size, path))
-                elif status.st_mtime < now - TORN_DAYS * _DAY:  # of workers that were killed
-                    path.unlink(missing_ok=True)
-        total = sum(size for _, size, _ in files)
-        for used, size, path in sorted(files):
-            if path != self.path and (
-                used < now - self.limits.max_days * _DAY or total > self.limits.max_bytes
-            ):
-                path.unlink(missing_ok=True)
-                total -= size
-                with contextlib.suppress(OSError):  # others are in it
-                    path.parent.rmdir()
-                    path.parent.parent.rmdir()
+    def _room(self) -> Room:
+        loss = "A task that was to go on from one begins anew."
+        return Room(self.path.parent.parent.parent, "checkpoints", loss, ".checkpoint")
 
     def _warn(self, sentence: str) -> None:
         if self.logger is not None:

@@ -68,7 +68,7 @@ def handle(message: Any, requires: Mapping[str, str]) -> dict[str, Json]:
             ):
                 policy = load_policy(policy_path())
                 context = CallContext(call, paths, policy, SESSION, log.logger, stopwatch)
-                reply = _reply(context, Outbox(paths.outbox, policy.outbox))
+                reply = _reply(context, Outbox(paths.outbox, policy.outbox, log.logger))
         except BaseException as error:  # noqa: BLE001  sys.exit in user code must not end the worker
             reply = Reply(call.identity, call.nonce, error=_report(error, paths))
             log.logger.error("%s", reply.error)

@@ -7,11 +7,9 @@ store that others run is kept beside it.
 
 from __future__ import annotations
 
-import contextlib
 import json
+import logging
 import re
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +26,7 @@ from appfl_gc.site.claims import SUFFIX
 from appfl_gc.site.paths import digest
 from appfl_gc.site.policy import OutboxLimits
 from appfl_gc.site.roles.context import Answer
+from appfl_gc.site.room import Room
 
 if TYPE_CHECKING:
     from appfl_gc.payload.encoded import Encoded
@@ -55,11 +54,6 @@ class Stored:
         return any(ref.scheme == HELD for ref in self.answer.payloads.values())
 
 
-TORN_DAYS = 1.0
-"""Nobody writes a single update for longer, or holds a claim without renewing it."""
-_DAY = 86400.0
-
-
 _OURS = re.compile(rf"(\d{{8,}})-.*(\.json|\.payload|{re.escape(SUFFIX)})", re.ASCII)
 """Names of files that an outbox makes; they begin with the round."""
 _OF_THE_ATTEMPT = {"acknowledged", "grant", "mailbox", "compute_again", "of"}
@@ -77,17 +71,34 @@ def request_of(call: Call) -> str:
     if isinstance(config, dict) and isinstance(train, dict):
         computed = {key: value for key, value in train.items() if not is_free(key)}
         args["config"] = {**config, "train_configs": computed}
+    sources = args.get("sources")
+    if isinstance(sources, dict):
+        # What a file is called where it came from is for messages.
+        args["sources"] = {kind: _without_filename(source) for kind, source in sources.items()}
     # A model that is encrypted anew has another checksum, although it is the same.
     payloads = {name: ref.checksum for name, ref in call.payloads.items() if not ref.codec.endswith(SEALED)}
     return digest(json.dumps([call.channel, args, payloads, call.seed, call.threads], sort_keys=True))
 
 
+def _without_filename(source: Json) -> Json:
+    if not isinstance(source, dict):
+        return source
+    return {name: value for name, value in source.items() if name != "filename"}
+
+
 @dataclass(frozen=True)
 class Outbox:
-    """Stored answers in ``directory``: one folder a run, one a client, one or two files a call."""
+    """Stored answers in ``directory``: one folder a run, one a client, one or two files a call.
+
+    Attributes:
+        directory: of all of them.
+        limits: of all of them together.
+        logger: hears which ones went to make room.
+    """
 
     directory: Path
     limits: OutboxLimits
+    logger: logging.Logger | None = None
 
     def _client(self, call: Call) -> Path:
         return self.directory / digest(call.identity.run) / digest(call.identity.client)
@@ -149,7 +160,7 @@ class Outbox:
             path.with_suffix(".payload").unlink(missing_ok=True)
         # Walking through every reply of every client costs more than a small call, so only when they add up.
         if first or any(other != path for other in path.parent.glob("*.json")):
-            self._enforce_limits(keep=path)
+            self._make_room(keep=path)
 
     def find(self, call: Call) -> Stored | None:
         """The answer to an earlier attempt of ``call`` with the same request."""
@@ -186,30 +197,7 @@ class Outbox:
             if found is not None and int(found.group(1)) <= up_to_round:
                 path.unlink(missing_ok=True)
 
-    def _entries(self) -> Iterator[tuple[float, int, Path]]:
-        for path in self.directory.glob("*/*/*.json"):
-            try:
-                status, payload = path.stat(), path.with_suffix(".payload")
-                size = payload.stat().st_size if payload.is_file() else 0
-            except FileNotFoundError:
-                continue
-            yield status.st_mtime, status.st_size + size, path
-
-    def _enforce_limits(self, keep: Path) -> None:
-        entries = sorted(self._entries())
-        total = sum(size for _, size, _ in entries)
-        oldest = time.time() - self.limits.max_days * _DAY
-        torn_before = time.time() - TORN_DAYS * _DAY
-        for pattern in (".*.part", f"*{SUFFIX}"):  # of workers that were killed
-            for left in self.directory.glob(f"*/*/{pattern}"):
-                with contextlib.suppress(FileNotFoundError):
-                    if left.stat().st_mtime < torn_before:
-                        left.unlink()
-        for modified, size, path in entries:
-            if path != keep and (modified < oldest or total > self.limits.max_bytes):
-                path.unlink(missing_ok=True)
-                path.with_suffix(".payload").unlink(missing_ok=True)
-                total -= size
-                with contextlib.suppress(OSError):  # others are in it
-                    path.parent.rmdir()
-                    path.parent.parent.rmdir()
+    def _make_room(self, keep: Path) -> None:
+        loss = "A call whose answer is gone is worked on anew if it comes again."
+        room = Room(self.directory, "answers that no server has acknowledged", loss, ".json", ".payload")
+        room.keep_within(self.limits, keep, self.logger)

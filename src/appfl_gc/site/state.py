@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +26,14 @@ from appfl_gc.payload.checksum import Checksum, verify
 from appfl_gc.protocol.errors import AppflGcError, StorageError, TransferError, UserCodeError
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.wire import Json, WireError, as_object, as_text, load_json
-from appfl_gc.site.outbox import TORN_DAYS
 from appfl_gc.site.paths import digest
 from appfl_gc.site.policy import OutboxLimits
+from appfl_gc.site.room import Room
 
 VERSION = 1
 NOTE = "appfl_gc.client_state"
 UNSETTLED = 3
 """How many states are kept of which the server has not yet said whether it accepted their updates."""
-_DAY = 86400.0
 
 
 class StateLostError(AppflGcError):
@@ -140,28 +139,11 @@ class ClientStates:
         for path in sorted(between)[:-UNSETTLED]:
             path.unlink(missing_ok=True)
 
-    def keep_within(self, limits: OutboxLimits) -> None:
-        """Forget what was not used for ``max_days``, then the least lately used, until ``max_bytes`` are enough.
-
-        All clients of the site count. Of this one the newest state stays, however large.
-        """
-        now, files = time.time(), []
-        for path in self.directory.glob("*/*/*"):
-            with contextlib.suppress(OSError):
-                status = path.stat()
-                if path.suffix == ".safetensors":
-                    files.append((status.st_mtime, status.st_size, path))
-                elif status.st_mtime < now - TORN_DAYS * _DAY:  # of workers that were killed
-                    path.unlink(missing_ok=True)
-        newest = max((path for _, _, path in files if path.parent == self._folder), default=None)
-        total = sum(size for _, size, _ in files)
-        for used, size, path in sorted(files):
-            if path != newest and (used < now - limits.max_days * _DAY or total > limits.max_bytes):
-                path.unlink(missing_ok=True)
-                total -= size
-                with contextlib.suppress(OSError):  # others are in it
-                    path.parent.rmdir()
-                    path.parent.parent.rmdir()
+    def keep_within(self, limits: OutboxLimits, logger: logging.Logger | None = None) -> None:
+        """Make room among the states of all clients of the site; see ``Room``. Of this one the newest stays."""
+        loss = "A client that was to go on from one begins with a new state (`client_state_lost`)."
+        room = Room(self.directory, "clients' states", loss, ".safetensors")
+        room.keep_within(limits, max(self._folder.glob("*.safetensors"), default=None), logger)
 
 
 def _read_note(tensor: torch.Tensor | None) -> dict[str, Json]:
@@ -174,10 +156,10 @@ def _read_note(tensor: torch.Tensor | None) -> dict[str, Json]:
 
 
 def _checksum(state: Mapping[str, torch.Tensor]) -> Checksum:
-    """Of names and bytes, in the state's order."""
+    """Of names, types, shapes and bytes, in the state's order."""
     running = Checksum()
     for name, tensor in state.items():
-        running.update(memoryview(name.encode()))
+        running.update(memoryview(f"{name} {tensor.dtype} {list(tensor.shape)}".encode()))
         if tensor.numel():
             running.update(codec.tensor_bytes(tensor))
     return running

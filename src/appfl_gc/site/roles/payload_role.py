@@ -18,7 +18,7 @@ def send(context: CallContext) -> Answer:
         TransferError: if the outbox does not hold it any more.
     """
     of = replace(context.call, channel=as_key(context.call.args.get("of"), "The channel", 100))
-    outbox = Outbox(context.paths.outbox, context.policy.outbox)
+    outbox = Outbox(context.paths.outbox, context.policy.outbox, context.logger)
     found = outbox.find_any(of)
     if found is None or found.kept is None:
         raise TransferError(

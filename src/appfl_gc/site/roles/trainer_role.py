@@ -165,7 +165,7 @@ class _Memory:
         except StorageError as error:
             # The update is worth more than what is lost here, and is sent all the same.
             self._context.logger.warning("%s", error)
-        self._states.keep_within(self._context.policy.outbox)
+        self._states.keep_within(self._context.policy.outbox, self._context.logger)
 
 
 def _received(call: Call) -> dict[str, torch.Tensor]:
