@@ -181,7 +181,7 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     def may_be_overdue(self, sent: Sent) -> bool:
         """Whether it is out for three times as long as the quickest update of all took."""
-        return self.now - sent.at >= 3 * self.quickest
+        return self.now >= sent.at + 3 * self.quickest  # rounded as the scheduler rounds
 
     def meta(self, sent: Sent, train: float, queue: float, steps: int) -> UpdateMeta:
         timing = Timing(queue=queue, compute=train, transfer=0.25, train=train)
