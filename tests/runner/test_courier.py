@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +17,14 @@ from appfl_gc.payload.arena import Arena
 from appfl_gc.payload.codec import CODEC, Layout, spec_of
 from appfl_gc.payload.coding import PLAIN
 from appfl_gc.payload.encoded import Encoded
+from appfl_gc.payload.mailbox.base import ServerMailbox
 from appfl_gc.payload.stores import FileStore, InlineStore, Stores
 from appfl_gc.protocol.call import Call
 from appfl_gc.protocol.errors import ErrorClass, TransferError
 from appfl_gc.protocol.identity import CallId
 from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
+from appfl_gc.protocol.schedule import UpdateId
 from appfl_gc.runner import courier
 from appfl_gc.runner.courier import Courier
 from appfl_gc.runner.flight import InFlight, Landing
@@ -78,6 +81,20 @@ class Desk:
     def calls(self, *clients: str) -> list[tuple[Call, int]]:
         return [(Call(CallId("run", 1, client), "trainer.train", {}), 0) for client in clients]
 
+    def lands(self, client: str) -> None:
+        """An update of ``client`` begins to come in, without end."""
+        ((call, version),) = self.calls(client)
+        size = Layout.of(spec_of(STATE)).size
+        ref = Ref("file", "0" * 32 + ".safetensors", size, "xxh3-128:0", CODEC)
+        self.courier.land(Landing(InFlight(call, 0.0, version), Reply(call.identity, ""), 0.0, ref, 1, 0))
+        assert self.frozen.fetching.wait(DEADLINE)
+
+    def landed(self) -> Landed:
+        """How the next update's way in ended."""
+        while not isinstance(item := self.inbox.get(timeout=DEADLINE), Landed):
+            assert isinstance(item, Moved)
+        return item
+
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
@@ -122,18 +139,39 @@ def test_clients_on_one_route_share_one_upload_and_have_a_grant_each(desk: Desk)
     assert first.call.args["grant"] != second.call.args["grant"]
 
 
+def test_a_grant_whose_call_has_no_mailbox_is_withdrawn(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    withdrawn: Inbox = queue.SimpleQueue()
+
+    def mailbox(public: object = None) -> ServerMailbox:
+        raise TransferError("The store takes no marks.")
+
+    monkeypatch.setattr(desk.files, "mailbox", mailbox)
+    monkeypatch.setattr(desk.files, "withdraw", withdrawn.put)
+    desk.courier.prepare(desk.calls("A"))
+    (prepared,) = desk.inbox.get(timeout=DEADLINE)  # type: ignore[misc]
+    assert "takes no marks" in prepared.error.message
+    assert withdrawn.get(timeout=DEADLINE)
+
+
+def test_an_update_that_is_given_up_ends_its_way_in_and_is_remembered_no_longer(desk: Desk) -> None:
+    ((call, _),) = desk.calls("B")
+    update = UpdateId.of(call.identity)
+    known = sys.getrefcount(update)
+    desk.courier.give_up(update)
+    assert sys.getrefcount(update) == known, "it is not on its way in"
+    desk.lands("B")
+    desk.courier.give_up(update)
+    landed = desk.landed()
+    assert landed.error is not None
+    assert "not waited for any more" in landed.error.message
+
+
 def test_a_run_that_ends_does_not_wait_for_a_transfer(desk: Desk) -> None:
-    ((call, version),) = desk.calls("B")
-    size = Layout.of(spec_of(STATE)).size
-    flight = InFlight(call, 0.0, version)
-    ref = Ref("file", "0" * 32 + ".safetensors", size, "xxh3-128:0", CODEC)
-    desk.courier.land(Landing(flight, Reply(call.identity, ""), 0.0, ref, 1, 0))
-    assert desk.frozen.fetching.wait(DEADLINE)
+    desk.lands("B")
     begun = time.monotonic()
     desk.courier.close()
     assert time.monotonic() - begun < courier.LAST_TRANSFERS
-    landed = desk.inbox.get(timeout=DEADLINE)
-    assert isinstance(landed, Landed)
+    landed = desk.landed()
     assert landed.error is not None
     assert landed.error.error_class is ErrorClass.TRANSFER
     assert "the run ends" in landed.error.message

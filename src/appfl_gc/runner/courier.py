@@ -82,7 +82,7 @@ class Courier:
         self._away = ThreadPoolExecutor(1, "appfl-gc-away")
         self._ask = ThreadPoolExecutor(1, "appfl-gc-ask")
         self._marks = ThreadPoolExecutor(1, "appfl-gc-marks")
-        self._given_up: set[UpdateId] = set()
+        self._arrivals: set[_Arrival] = set()
         self._asking: Future[None] | None = None
         self._moving: set[Future[None]] = set()
         self._watched: set[_Transfer] = set()
@@ -102,8 +102,9 @@ class Courier:
 
     def land(self, landing: Landing) -> None:
         """Bring an update in; ``Landed`` says how it went."""
-        self._given_up.discard(UpdateId.of(landing.flight.call.identity))
-        self._move(self._in, partial(self._land, landing))
+        arrival = _Arrival(UpdateId.of(landing.flight.call.identity))
+        self._arrivals.add(arrival)
+        self._move(self._in, partial(self._land, landing, arrival))
 
     def evict(self, client: str, reference: Ref) -> None:
         """Let a payload of ``client`` go."""
@@ -131,7 +132,9 @@ class Courier:
 
     def give_up(self, update: UpdateId) -> None:
         """Nobody waits for ``update`` any more: if it is on its way in, that ends."""
-        self._given_up.add(update)
+        for arrival in list(self._arrivals):
+            if arrival.update == update:
+                arrival.wanted = False
 
     def release(self, version: int, in_use: frozenset[int]) -> None:
         """See ``GlobalModel.release``."""
@@ -198,24 +201,27 @@ class Courier:
 
     def _granted(self, call: Call, version: int, model: Ref) -> Prepared:
         """``call`` with its grant and its mailbox."""
-        client = call.identity.client
+        client, grant = call.identity.client, None
         try:
-            args = {**call.args, "grant": self._routes.grant(client, [] if call.channel == SEND else [model])}
+            grant = self._routes.grant(client, [] if call.channel == SEND else [model])
+            args = {**call.args, "grant": grant}
             mailbox = self._routes.mailbox(client)
             if mailbox is not None:
                 args["mailbox"] = mailbox.grant
             return Prepared(replace(call, args=args), version, None, mailbox)
         except Exception as error:  # noqa: BLE001  it is told, and judged by the policy
+            if grant is not None:
+                self.withdraw(client, grant)
             return Prepared(call, version, _report(error))
 
-    def _land(self, landing: Landing) -> None:
-        update, begun, problem = UpdateId.of(landing.flight.call.identity), time.monotonic(), None
+    def _land(self, landing: Landing, arrival: _Arrival) -> None:
+        update, begun, problem = arrival.update, time.monotonic(), None
         client = update.client
         try:
             with self._watch(client, "receiving its update", landing.reference.size) as watched:
 
                 def moved(done: int) -> None:
-                    if update in self._given_up:
+                    if not arrival.wanted:
                         raise TransferError("The update is not waited for any more.")
                     watched(done)
 
@@ -232,6 +238,7 @@ class Courier:
                     raise
         except Exception as error:  # noqa: BLE001  as above
             problem = _report(error)
+        self._arrivals.discard(arrival)
         self._inbox.put(Landed(landing, time.monotonic() - begun, problem))
 
     @contextlib.contextmanager
@@ -268,6 +275,14 @@ class Courier:
             action()
         except Exception as error:  # noqa: BLE001  nothing depends on it
             self._inbox.put(Noticed(str(_report(error))))
+
+
+@dataclass(eq=False)
+class _Arrival:
+    """An update on its way in, from when that is asked for, and whether anybody waits for it."""
+
+    update: UpdateId
+    wanted: bool = True
 
 
 @dataclass(eq=False)

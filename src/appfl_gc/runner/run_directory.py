@@ -141,6 +141,8 @@ class RunDirectory:
             finally:
                 os.close(descriptor)
         aside.replace(target)
+        # Where both were names of one file already, that has done nothing.
+        aside.unlink(missing_ok=True)
 
     def clear_payloads(self) -> None:
         """Remove what is left of the payloads and of the local site's state: the run needs them no more."""
