@@ -27,7 +27,7 @@ from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.source import Source
 from tests.family import below
 
-DEADLINE = 60
+DEADLINE = 120
 
 Ask = Callable[..., "Future[Reply]"]
 

@@ -18,7 +18,7 @@ from appfl_gc.protocol.reference import Ref
 from appfl_gc.protocol.reply import Reply
 from appfl_gc.protocol.source import Source
 
-DEADLINE = 60
+DEADLINE = 120
 # No test waits for the rate limit, but the one that is about it.
 QUICK = PlaneSettings(requests=1000, requests_seconds=1.0)
 

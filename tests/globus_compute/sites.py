@@ -18,7 +18,7 @@ from appfl_gc.hpc.endpoint.options import POOL_ENGINE, EndpointOptions
 from appfl_gc.sandbox.sandbox import Sandbox
 from tests.small_federation import SmallFederation
 
-DEADLINE = 90
+DEADLINE = 120
 HEARTBEAT = 5  # the agent's smallest
 
 

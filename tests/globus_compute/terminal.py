@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 ADDRESS = re.compile(r"http://\S+/v2/oauth2/authorize\?\S+")
 PROMPT = re.compile("Authorization Code here|Enter the auth code:")
-DEADLINE = 60
+DEADLINE = 120
 
 
 @dataclass(frozen=True)
