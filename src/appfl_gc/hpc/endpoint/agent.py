@@ -160,6 +160,9 @@ def stop(name: str, user_dir: Path | None = None, *, patience: float = 25.0) -> 
     # User endpoints lead their sessions and cancel their jobs; the rest has nothing to tidy up.
     processes.end([process for process in left.values() if processes.leads(process)])
     processes.end([process for process in left.values() if processes.running(process)], WORKER_PATIENCE)
+    late = {process.pid: process for process in processes.processes_of(directory)}  # forked meanwhile
+    processes.end([process for process in late.values() if processes.running(process)])
+    left |= late
     (directory / PID).unlink(missing_ok=True)
     (directory / HOST).unlink(missing_ok=True)
     return tuple(sorted(left))
