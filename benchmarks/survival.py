@@ -130,7 +130,7 @@ def resume_row(clients: int, rounds: int, repeats: int) -> dict[str, Any]:
     from appfl_gc.runner.policy.machine import FailurePolicy
     from appfl_gc.runner.policy.settings import PolicySettings
     from appfl_gc.runner.replay import first_difference, recorded_steps
-    from appfl_gc.runner.resume.reading import policy_events, read_past
+    from appfl_gc.runner.resume.reading import policy_steps, read_past
     from appfl_gc.runner.run_directory import RunDirectory
     from appfl_gc.scheduler.sync import SyncScheduler
 
@@ -144,8 +144,8 @@ def resume_row(clients: int, rounds: int, repeats: int) -> dict[str, Any]:
             assert past.version == rounds and past.finished
             assert first_difference(recorded_steps(path), SyncScheduler(rounds)) is None
             policy = FailurePolicy(names, PolicySettings(), rounds=True, round_size=clients)
-            for now, event in policy_events(path):
-                policy.step(now, event)
+            for step in policy_steps(path):
+                assert policy.step(step.now, step.event) == list(step.decisions)
 
         def parse() -> None:
             for line in path.open("rb"):
