@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -27,6 +28,22 @@ def loader(tmp_path: Path) -> SourceLoader:
 
 def source(kind: str, name: str, text: str, filename: str = "./resources/user.py") -> Source:
     return Source(kind, name, filename, textwrap.dedent(text))
+
+
+def test_a_cache_that_somebody_clears_at_that_moment_is_made_again(
+    loader: SourceLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, cleared = Path.write_bytes, list[Path]()
+
+    def clear_and_write(path: Path, content: bytes) -> int:
+        if not cleared:
+            cleared.append(path)
+            shutil.rmtree(path.parents[1])
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", clear_and_write)
+    assert loader.load(source("model", "First", "class First: pass\n")).target.__name__ == "First"
+    assert cleared
 
 
 def test_takes_the_named_class(loader: SourceLoader) -> None:

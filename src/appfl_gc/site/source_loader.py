@@ -38,6 +38,7 @@ _NAME_KEYS = {
     "scheduler": "scheduler",
 }
 _NO_NAMES: Mapping[str, str] = {}
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -127,20 +128,28 @@ class SourceLoader:
         """Write ``text`` where tracebacks find it; aside and renamed, so that workers may do it at once."""
         directory = self._directory / sha256[:32]
         path = directory / f"{_identifier(Path(filename).stem)}.py"
-        content = text.encode()
-        try:
-            if path.is_file() and path.read_bytes() == content:
-                return path
-            directory.mkdir(parents=True, exist_ok=True)
-            aside = directory / f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}"
-            aside.write_bytes(content)
-            aside.replace(path)
-        except OSError as error:
-            raise UserCodeError(
-                f"The user file {filename} can't be written to {directory}: {error}.",
-                "Give the site a cache directory that it can write to.",
-            ) from error
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                _write_once(path, text.encode())
+                break
+            except OSError as error:
+                # Whoever clears the site's cache may have been at it just now.
+                if tries_left and isinstance(error, FileNotFoundError):
+                    continue
+                raise UserCodeError(
+                    f"The user file {filename} can't be written to {directory}: {error}.",
+                    "Give the site a cache directory that it can write to.",
+                ) from error
         return path
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    if path.is_file() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}"
+    aside.write_bytes(content)
+    aside.replace(path)
 
 
 class _TextLoader(importlib.abc.ExecutionLoader):
