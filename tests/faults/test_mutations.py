@@ -33,9 +33,9 @@ from appfl_gc.runner import lease
 from appfl_gc.runner.api import RunResult, run
 from appfl_gc.runner.journal import JournalError, read_journal
 from appfl_gc.runner.metrics import numeric_metrics
-from appfl_gc.runner.replay import recorded_steps
+from appfl_gc.runner.replay import policy_steps, recorded_steps
 from appfl_gc.runner.resume.invocation import Invocation
-from appfl_gc.runner.resume.reading import policy_steps, read_past
+from appfl_gc.runner.resume.reading import read_past
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.site import checkpoints, claims
 from appfl_gc.site.checkpoints import Checkpointer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from appfl_gc.protocol.errors import UserCodeError
 from appfl_gc.protocol.number_range import NumberRange
 
 
@@ -22,16 +21,11 @@ def number(
     Raises:
         UserCodeError: if it is no finite number of that range.
     """
-    _check(key, value, NumberRange(above=above, at_least=at_least, below=below))
+    NumberRange(above=above, at_least=at_least, below=below).check(key, value)
     return float(value)
 
 
 def whole_number(key: str, value: Any, *, at_least: int) -> int:
     """``value`` as a whole number; raises ``UserCodeError`` if it is none or less than ``at_least``."""
-    _check(key, value, NumberRange(at_least=at_least, whole=True))
+    NumberRange(at_least=at_least, whole=True).check(key, value)
     return int(value)
-
-
-def _check(key: str, value: Any, expected: NumberRange) -> None:
-    if value not in expected:
-        raise UserCodeError(f"{key} is {value!r:.100}; expected {expected}.")

@@ -6,6 +6,8 @@ import math
 import sys
 from dataclasses import dataclass
 
+from appfl_gc.protocol.errors import UserCodeError
+
 
 @dataclass(frozen=True)
 class NumberRange:
@@ -24,6 +26,11 @@ class NumberRange:
     at_most: float = math.inf
     whole: bool = False
     finite: bool = True
+
+    def check(self, name: str, value: object) -> None:
+        """Raise ``UserCodeError`` unless ``value``, which the configuration calls ``name``, is one of them."""
+        if value not in self:
+            raise UserCodeError(f"{name} is {value!r:.100}; expected {self}.")
 
     def __contains__(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):

@@ -22,7 +22,7 @@ from appfl_gc.scheduler.base import Counts
 from appfl_gc.scheduler.overdue import Overdue
 from appfl_gc.scheduler.quota import Quota
 from appfl_gc.scheduler.roster import Flight, Roster
-from appfl_gc.scheduler.settings import check, check_epochs
+from appfl_gc.scheduler.settings import check_epochs
 
 
 class AsyncScheduler:
@@ -49,7 +49,7 @@ class AsyncScheduler:
 
     def __init__(self, num_global_epochs: int, updates_per_aggregation: int = 1) -> None:
         check_epochs(num_global_epochs, "client update")
-        check("updates_per_aggregation", updates_per_aggregation, NumberRange(at_least=1, whole=True))
+        NumberRange(at_least=1, whole=True).check("updates_per_aggregation", updates_per_aggregation)
         self._buffer_size = updates_per_aggregation
         self._roster = Roster()
         self._quota = Quota(num_global_epochs)

@@ -50,14 +50,8 @@ def read(kind: type[Settings], kwargs: Mapping[str, Any], scheduler: str) -> Set
         )
     for field in fields:
         if field.name in given:
-            check(field.name, given[field.name], field.metadata[_EXPECTED])
+            field.metadata[_EXPECTED].check(field.name, given[field.name])
     return kind(**given)
-
-
-def check(name: str, value: Any, expected: NumberRange) -> None:
-    """Raise ``UserCodeError`` unless ``value`` is such a number."""
-    if value not in expected:
-        raise UserCodeError(f"{name} is {value!r:.100}; expected {expected}.")
 
 
 def check_epochs(num_global_epochs: int, what: str) -> None:

@@ -24,7 +24,7 @@ from appfl_gc.protocol.schedule import (
 from appfl_gc.protocol.seeds import derive_seed
 from appfl_gc.scheduler.base import Counts
 from appfl_gc.scheduler.roster import Flight, Roster
-from appfl_gc.scheduler.settings import check, check_epochs
+from appfl_gc.scheduler.settings import check_epochs
 
 
 class SyncScheduler:
@@ -167,6 +167,6 @@ def _check_clients_per_round(value: int | float | None) -> None:
     if value is None:
         return
     if isinstance(value, float):
-        check("clients_per_round", value, NumberRange(above=0.0, at_most=1.0))
+        NumberRange(above=0.0, at_most=1.0).check("clients_per_round", value)
     else:
-        check("clients_per_round", value, NumberRange(at_least=1, whole=True))
+        NumberRange(at_least=1, whole=True).check("clients_per_round", value)

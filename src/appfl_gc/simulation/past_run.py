@@ -19,7 +19,7 @@ from appfl_gc.protocol.schedule import (
     UpdateMeta,
 )
 from appfl_gc.runner.journal import JournalError
-from appfl_gc.runner.replay import Step, recorded_steps
+from appfl_gc.runner.replay import SchedulerStep, recorded_steps
 from appfl_gc.runner.run_directory import RunDirectory
 from appfl_gc.simulation.availability import Availability
 from appfl_gc.simulation.draws import MOST, Samples
@@ -113,7 +113,7 @@ def read_past_run(path: Path) -> PastRun:
         raise UsageError(error.message, "Take another run, or describe its clients for --profiles.") from None
 
 
-def _read(steps: Iterable[Step], path: Path) -> PastRun:
+def _read(steps: Iterable[SchedulerStep], path: Path) -> PastRun:
     seen: dict[str, _Seen] = defaultdict(_Seen)
     clients: tuple[str, ...] = ()
     begin = at = 0.0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from appfl_gc.protocol.errors import ErrorReport, UsageError
 from appfl_gc.protocol.reference import Ref
@@ -28,7 +27,6 @@ from appfl_gc.protocol.schedule_json import action_from_json, event_from_json, m
 from appfl_gc.protocol.wire import WireError
 from appfl_gc.runner.calls import HELLO_ROUND
 from appfl_gc.runner.journal import POLICY, STEP, JournalError, Record, read_journal
-from appfl_gc.runner.judge import PolicyStep
 from appfl_gc.runner.policy import decisions
 from appfl_gc.runner.policy.policy_json import decision_from_json
 from appfl_gc.runner.policy.policy_json import event_from_json as policy_event_from_json
@@ -70,25 +68,6 @@ def read_past(directory: RunDirectory, before: int | None = None) -> PastRun:
                 "It was written by another version of appfl_gc, or is damaged.",
             ) from None
     return past
-
-
-def policy_steps(path: Path) -> Iterator[PolicyStep]:
-    """The failure policy's steps in the journal ``path``, in order.
-
-    Raises:
-        JournalError: if the journal is damaged.
-    """
-    for record in read_journal(path, [POLICY]):
-        if record.kind == POLICY:
-            fields = record.fields
-            try:
-                said = tuple(decision_from_json(decision) for decision in fields["decisions"])
-                event = policy_event_from_json(fields["event"])
-                yield PolicyStep(record.number, float(fields["now"]), event, said)
-            except (WireError, LookupError, TypeError, ValueError, OverflowError) as error:
-                raise JournalError(
-                    f"Record {record.number} of {path} is no step of the policy: {error}"
-                ) from None
 
 
 def _run(past: PastRun, record: Record) -> None:

@@ -21,13 +21,19 @@ from appfl_gc.runner.flight import InFlight
 from appfl_gc.runner.intake import Accepted
 from appfl_gc.runner.parts import Parts
 from appfl_gc.runner.policy import decisions as judged
-from appfl_gc.runner.replay import first_difference, recorded_steps
+from appfl_gc.runner.replay import Heard, Machine, Said, Step, first_difference, policy_steps, recorded_steps
 from appfl_gc.runner.resume.past import PastRun, UnansweredCall
-from appfl_gc.runner.resume.reading import policy_steps, read_past
+from appfl_gc.runner.resume.reading import read_past
 from appfl_gc.runner.slots import Slots
-from appfl_gc.scheduler.base import Counts, Scheduler
+from appfl_gc.scheduler.base import Counts
 from appfl_gc.version import VERSION
 
+_OTHER_SCHEDULER = (
+    "Its class, its settings or num_global_epochs have changed. Where client updates are counted their number can't "
+    "be changed any more once the last ones are out: go on without that change. A scheduler of your own must be a "
+    "function of its events alone."
+)
+_OTHER_PROGRAM = "Another version of appfl_gc began the run: go on with that one."
 _UNKNOWN = ErrorReport(ErrorClass.INTERNAL, "It was set aside; the journal does not say why.")
 _ENDED = ErrorReport(ErrorClass.FORGOTTEN, "The server ended while the call was on its way.")
 
@@ -85,8 +91,9 @@ def recall(parts: Parts, past: PastRun) -> None:
         UsageError: if the scheduler or the policy answers otherwise than it did.
         JournalError: if the journal is damaged.
     """
-    _replay_scheduler(past, parts.scheduler)
-    parts.judge.replay(policy_steps(past.directory.journal))
+    journal = past.directory.journal
+    _replay(recorded_steps(journal), parts.scheduler, "scheduler answers", _OTHER_SCHEDULER)
+    _replay(policy_steps(journal), parts.judge.policy, "failure policy decides", _OTHER_PROGRAM)
     parts.ledger.restore(past.accepted_last, past.folded_last)
     for client, met in past.met.items():
         parts.ledger.met(client, met.sample_size)
@@ -98,21 +105,21 @@ def recall(parts: Parts, past: PastRun) -> None:
     parts.journal.flush()
 
 
-def _replay_scheduler(past: PastRun, scheduler: Scheduler) -> None:
-    """Bring a new ``scheduler`` to where it was.
+def _replay(
+    steps: Iterable[Step[Heard, Said]], machine: Machine[Heard, Said], answers: str, hint: str
+) -> None:
+    """Bring a new ``machine`` to where it was.
 
     Raises:
         UsageError: if it answers otherwise than it did.
     """
-    difference = first_difference(recorded_steps(past.directory.journal), scheduler)
+    difference = first_difference(steps, machine)
     if difference is not None:
         raise UsageError(
-            f"The scheduler answers otherwise than it did: to record {difference.recorded.number} of the journal "
+            f"The {answers} otherwise than it did: to record {difference.recorded.number} of the journal "
             f"({type(difference.recorded.event).__name__}) it said {_short(difference.recorded.actions)} and now says "
             f"{_short(difference.actions)}.",
-            "Its class, its settings or num_global_epochs have changed. Where client updates are counted their number "
-            "can't be changed any more once the last ones are out: go on without that change. A scheduler of your own "
-            "must be a function of its events alone.",
+            hint,
         )
 
 

@@ -75,8 +75,7 @@ class ConfigReader:
 
     def _number(self, key: str, default: object, expected: NumberRange) -> Any:
         value = self._get(key, default)
-        if value not in expected:
-            raise self._wrong(key, value, str(expected))
+        expected.check(f"{self.block}.{key}", value)
         return value
 
     def mapping(self, key: str) -> dict[str, Any]:
